@@ -141,7 +141,11 @@ impl fmt::Debug for DataKey {
 }
 
 fn keyed(secret: &[u8; 32]) -> Hmac<Sha256> {
-    <Hmac<Sha256> as KeyInit>::new(secret.into())
+    // HMAC fills a key up to the hash's block with zeros; done here, where the length is fixed.
+    let mut block = Zeroizing::new([0; 64]);
+    let (key, _zeros) = block.split_at_mut(secret.len());
+    key.copy_from_slice(secret);
+    <Hmac<Sha256> as KeyInit>::new((&*block).into())
 }
 
 fn context(subject: UserId, field: Field) -> Vec<u8> {
