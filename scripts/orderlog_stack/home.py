@@ -1,0 +1,119 @@
+"""One stack's home: where its state lives, which ports it uses, its secrets."""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets as random_secrets
+from pathlib import Path
+
+from .report import Failure
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PORT_BASE_DEFAULT = 21000
+PORT_BASE_MIN = 1024
+PORT_BASE_MAX = 65000
+PORT_OFFSETS = {
+    "kafka": 0,
+    "kafka-controller": 1,
+    "registry": 2,
+    "postgres": 3,
+    "mongodb": 4,
+    "providers": 5,
+    "projections": 8,
+    "notifier": 9,
+    "command-api-1": 10,
+    "registry-management": 50,
+}
+NODES_MAX = 20
+"""command-api-21 would meet the ports kept for gRPC."""
+
+ADMIN_EMAIL = "admin@example.com"
+PASSWORD_BYTES = 24
+
+
+class Home:
+    """State, logs, records and secrets of one stack, all below one directory."""
+
+    def __init__(self, path):
+        self.path = path
+        self.logs = path / "logs"
+        self.data = path / "data"
+        self.run = path / "run"
+        self.secrets = path / "secrets"
+
+    @classmethod
+    def from_environment(cls):
+        """ORDERLOG_HOME, or `.orderlog` in the checkout."""
+        return cls(Path(os.environ.get("ORDERLOG_HOME") or CHECKOUT / ".orderlog").absolute())
+
+    def create(self):
+        """Makes the directories and remembers the port base; a second call changes nothing."""
+        for directory in (self.path, self.logs, self.data, self.run):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
+        wanted = os.environ.get("ORDERLOG_PORT_BASE")
+        if not self._settings_file().exists():
+            base = _checked_base(wanted or str(PORT_BASE_DEFAULT))
+            write_atomically(self._settings_file(), json.dumps({"port_base": base}) + "\n")
+        elif wanted and _checked_base(wanted) != self.port_base():
+            raise Failure(
+                f"{self.path} was made with port base {self.port_base()}, not {wanted}: "
+                "unset ORDERLOG_PORT_BASE, or name another ORDERLOG_HOME, or run scripts/stack reset"
+            )
+
+    def require(self):
+        """Fails unless `up` was run here before."""
+        if not self._settings_file().exists():
+            raise Failure(f"there is no stack in {self.path}: run scripts/stack up")
+
+    def port_base(self):
+        """The first port of this stack, as remembered from its first `up`."""
+        return json.loads(self._settings_file().read_text())["port_base"]
+
+    def port(self, name):
+        """The port of a component or service."""
+        if name.startswith("command-api-"):
+            return self.port_base() + PORT_OFFSETS["command-api-1"] + int(name[len("command-api-"):]) - 1
+        return self.port_base() + PORT_OFFSETS[name]
+
+    def address(self, name):
+        """host:port of a component or service."""
+        return f"127.0.0.1:{self.port(name)}"
+
+    def log(self, name):
+        """The log file of a component or service."""
+        return self.logs / f"{name}.log"
+
+    def secret(self, name, prefix="", value=None):
+        """The secret of that name, made up on first use and kept in a file only its owner reads."""
+        path = self.secrets / name
+        if not path.exists():
+            secret = prefix + (value or random_secrets.token_urlsafe(PASSWORD_BYTES))
+            write_atomically(path, secret + "\n", mode=0o600)
+        return path.read_text().strip()
+
+    @contextlib.contextmanager
+    def lock(self, name):
+        """Keeps a second command of the same kind out until this one is done."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        with (self.run / f"{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _settings_file(self):
+        return self.path / "stack.json"
+
+
+def write_atomically(path, text, mode=0o644):
+    """Whole or not at all, also when killed half-way."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def _checked_base(text):
+    if not text.isdigit() or not PORT_BASE_MIN <= int(text) <= PORT_BASE_MAX:
+        raise Failure(f"ORDERLOG_PORT_BASE must be a number from {PORT_BASE_MIN} to {PORT_BASE_MAX}, not {text!r}")
+    return int(text)

@@ -1,0 +1,179 @@
+"""Our own processes: how they are built, with which settings they run, and what is prepared for them."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import probes
+from .components import Component, Postgres, Registry
+from .home import ADMIN_EMAIL, CHECKOUT
+from .report import Failure, say
+
+BINARIES = ("command-api", "projections", "notifier", "providers", "import-orders")
+COMMAND_WITHIN_S = 120
+BCRYPT_COST_LOCAL = "8"
+"""Cheap on purpose: a local stack is for trying things out. The services' own default is 12."""
+
+SECRET_FILES = {
+    "TOKEN_SIGNING_KEY_FILE": "token-signing-key.pem",
+    "TOKEN_PUBLIC_KEY_FILE": "token-public-key.pem",
+    "DATA_KEY_WRAPPING_KEY_FILE": "data-key-wrapping-key",
+    "EMAIL_HASH_KEY_FILE": "email-hash-key",
+}
+LOG = ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL")
+PROVIDER_ACCOUNTS = ("SENDGRID_API_KEY", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+
+
+def settings(home, nodes):
+    """Every setting of this stack by its environment variable, for the services and for `env`."""
+    urls = {name: f"http://{home.address(name)}" for name in ("projections", "notifier", "providers")}
+    return {
+        "ORDERLOG_HOME": str(home.path),
+        "ORDERLOG_COMMAND_URLS": ",".join(f"http://{home.address(name)}" for name in command_apis(nodes)),
+        "ORDERLOG_QUERY_URL": urls["projections"],
+        "ORDERLOG_NOTIFIER_URL": urls["notifier"],
+        "ORDERLOG_PROVIDERS_URL": urls["providers"],
+        "ORDERLOG_ADMIN_EMAIL": ADMIN_EMAIL,
+        "ORDERLOG_ADMIN_PASSWORD": home.secret("admin-password"),
+        "ORDERLOG_ALLOWED_ORIGIN": "http://localhost:3000",
+        "KAFKA_BOOTSTRAP_SERVERS": home.address("kafka"),
+        "SCHEMA_REGISTRY_URL": Registry(home).url(),
+        "DATABASE_URL": Postgres(home).url("orderlog"),
+        "MONGODB_URI": f"mongodb://{home.address('mongodb')}",
+        "SENDGRID_API_URL": urls["providers"],
+        "SENDGRID_API_KEY": home.secret("sendgrid-api-key", prefix="SG."),
+        "TWILIO_API_URL": urls["providers"],
+        "TWILIO_ACCOUNT_SID": home.secret("twilio-account-sid", prefix="AC", value=os.urandom(16).hex()),
+        "TWILIO_AUTH_TOKEN": home.secret("twilio-auth-token"),
+        "MAIL_FROM": "orders@example.com",
+        "SMS_FROM": "+15005550006",
+        "BCRYPT_COST": BCRYPT_COST_LOCAL,
+        **{variable: str(home.secrets / file) for variable, file in SECRET_FILES.items()},
+    }
+
+
+def command_apis(nodes):
+    """The names of the command-api processes."""
+    return [f"command-api-{number}" for number in range(1, nodes + 1)]
+
+
+class Service(Component):
+    """One of our binaries, with just the settings it needs."""
+
+    binary = ""
+    listen = ""
+    takes = ()
+
+    def command(self):
+        return [str(binaries() / self.binary), "serve"]
+
+    def environment(self):
+        known = settings(self.home, 1)
+        return {
+            **super().environment(),
+            **{variable: known[variable] for variable in self.takes},
+            **{name: value for name, value in os.environ.items() if name in ("LOG_FILTER", "RUST_BACKTRACE")},
+            self.listen: self.address,
+        }
+
+    def not_ready(self):
+        return probes.http(f"http://{self.address}/readyz")
+
+
+class Providers(Service):
+    """The stand-in for SendGrid and Twilio."""
+
+    name = binary = "providers"
+    listen = "PROVIDERS_LISTEN"
+    takes = PROVIDER_ACCOUNTS
+
+    def command(self):
+        return [str(binaries() / self.binary)]
+
+
+class CommandApi(Service):
+    """One command-api process."""
+
+    binary = "command-api"
+    listen = "COMMAND_API_LISTEN"
+    takes = (*LOG, "DATABASE_URL", "BCRYPT_COST", *SECRET_FILES)
+
+    def __init__(self, home, name):
+        self.name = name
+        super().__init__(home)
+
+    def environment(self):
+        return {**super().environment(), "COMMAND_API_INSTANCE": self.name}
+
+
+class Projections(Service):
+    """The read models and the query API."""
+
+    name = binary = "projections"
+    listen = "PROJECTIONS_LISTEN"
+    takes = (*LOG, "DATABASE_URL", "MONGODB_URI", "TOKEN_PUBLIC_KEY_FILE", "DATA_KEY_WRAPPING_KEY_FILE")
+
+
+class Notifier(Service):
+    """E-mails and SMS."""
+
+    name = binary = "notifier"
+    listen = "NOTIFIER_LISTEN"
+    takes = (*LOG, "DATABASE_URL", "DATA_KEY_WRAPPING_KEY_FILE", "SENDGRID_API_URL", "TWILIO_API_URL",
+             *PROVIDER_ACCOUNTS, "MAIL_FROM", "SMS_FROM")
+
+
+def binaries():
+    """Where the binaries are: ORDERLOG_BINARIES, or cargo's directory for ORDERLOG_PROFILE (release or dev)."""
+    if given := os.environ.get("ORDERLOG_BINARIES"):
+        return Path(given).absolute()
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or CHECKOUT / "target").absolute()
+    return target / ("debug" if _profile() == "dev" else "release")
+
+
+def _profile():
+    profile = os.environ.get("ORDERLOG_PROFILE", "release")
+    if profile not in ("release", "dev"):
+        raise Failure(f"ORDERLOG_PROFILE must be release or dev, not {profile!r}")
+    return profile
+
+
+def build():
+    """Builds what is newer than its binary; cargo's own output is the progress."""
+    if os.environ.get("ORDERLOG_BINARIES"):
+        missing = [name for name in BINARIES if not (binaries() / name).exists()]
+        if missing:
+            raise Failure(f"ORDERLOG_BINARIES={binaries()} lacks {', '.join(missing)}")
+        return
+    if not shutil.which("cargo"):
+        raise Failure("Rust is needed: install rustup (its page names the one command), then run this again")
+    say(f"building the services ({_profile()})")
+    command = ["cargo", "build", "--locked", "--workspace", "--bins", "--profile", _profile()]
+    if subprocess.run(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).returncode != 0:
+        raise Failure("the services could not be built; cargo's message is above")
+
+
+def prepare(home):
+    """Secret files, topics, schemas and identity tables; a second call changes nothing."""
+    run_once(home, "create-secrets", ["command-api", "create-secrets", "--dir", str(home.secrets)])
+    run_once(home, "prepare", ["command-api", "prepare"])
+
+
+def create_admin(home):
+    """The first admin; nothing happens when there is one already."""
+    run_once(home, "create-admin", ["command-api", "create-admin"])
+
+
+def run_once(home, name, command):
+    """Runs a short command of ours with the settings of the stack; its output goes to the log NAME."""
+    environment = {**CommandApi(home, "command-api-1").environment(), **settings(home, 1)}
+    log = home.log(name)
+    with log.open("w") as output:
+        try:
+            done = subprocess.run([str(binaries() / command[0]), *command[1:]], env=environment, cwd=home.path,
+                                  stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=COMMAND_WITHIN_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Failure(f"{name}: {error}", log) from error
+    if done.returncode != 0:
+        raise Failure(f"{name} failed with exit code {done.returncode}", log)

