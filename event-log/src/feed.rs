@@ -1,0 +1,210 @@
+//! Following a topic: one poll thread, one bounded channel, batches of events in partition order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use events::Topic;
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::BorrowedMessage,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    KafkaSettings, LogError, Recorded, Schemas,
+    record::{Place, decode},
+    replay::is_passing,
+    settings::Isolation,
+    topics,
+};
+
+/// Events in one batch at most.
+pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// Batches that wait for whoever follows; then Kafka is not polled any further.
+const BATCHES_QUEUED_MAX: usize = 8;
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// What a followed topic brings.
+#[derive(Debug)]
+pub enum FeedItem {
+    /// Events of one partition, in order.
+    Batch {
+        /// The partition.
+        partition: u16,
+        /// At least one, at most [`BATCH_EVENTS_MAX`].
+        records: Vec<Recorded>,
+        /// The next offset to read: the checkpoint once the records are applied.
+        position: i64,
+    },
+    /// The committed end of a partition was reached; comes each time anew.
+    CaughtUp {
+        /// The partition.
+        partition: u16,
+        /// The next offset to read, past everything that is not handed out (transaction markers).
+        position: i64,
+    },
+    /// A record that cannot be read. This partition brings nothing more; the others go on.
+    Undecodable {
+        /// Where it stands.
+        place: Place,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// A topic that is being followed. Dropping it ends the thread behind it.
+pub struct Feed {
+    items: mpsc::Receiver<Result<FeedItem, LogError>>,
+}
+
+impl Feed {
+    /// Follows every partition of `topic`, committed events only, each from its position in `from`,
+    /// those without one from the beginning.
+    pub async fn start(
+        kafka: &KafkaSettings,
+        schemas: Arc<Schemas>,
+        topic: Topic,
+        from: BTreeMap<u16, i64>,
+    ) -> Result<Self, LogError> {
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..topics::partition_count(kafka).await? {
+            let offset = from.get(&partition).map_or(Offset::Beginning, |position| Offset::Offset(*position));
+            assignment.add_partition_offset(topic.name(), i32::from(partition), offset)?;
+        }
+        let consumer: BaseConsumer =
+            kafka.reader(&format!("orderlog-feed-{}", topic.name()), Isolation::Committed).create()?;
+        consumer.assign(&assignment)?;
+        let (sender, items) = mpsc::channel(BATCHES_QUEUED_MAX);
+        let poller =
+            Poller { consumer, schemas, topic, sender, pending: BTreeMap::new(), halted: BTreeSet::new() };
+        std::thread::Builder::new()
+            .name(format!("feed-{}", topic.name()))
+            .spawn(move || poller.run())
+            .map_err(|error| LogError::Topic(format!("no thread for the feed: {error}")))?;
+        Ok(Self { items })
+    }
+
+    /// The next item. After an error there are no more.
+    pub async fn next(&mut self) -> Result<FeedItem, LogError> {
+        self.items.recv().await.unwrap_or(Err(LogError::FeedEnded))
+    }
+}
+
+/// Whoever followed the topic is gone.
+struct Unfollowed;
+
+struct Poller {
+    consumer: BaseConsumer,
+    schemas: Arc<Schemas>,
+    topic: Topic,
+    sender: mpsc::Sender<Result<FeedItem, LogError>>,
+    pending: BTreeMap<u16, Vec<Recorded>>,
+    halted: BTreeSet<u16>,
+}
+
+impl Poller {
+    fn run(mut self) {
+        while !self.sender.is_closed() {
+            let step = self.step();
+            if step.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// One poll. While events are pending it does not wait: what is at hand makes a batch, no timer does.
+    fn step(&mut self) -> Result<(), Unfollowed> {
+        let wait = if self.pending.is_empty() { POLL_WAIT } else { Duration::ZERO };
+        // The message borrows the consumer, so what it says is taken out before anything else is done.
+        let polled = self.consumer.poll(wait).map(|result| result.map(|message| self.read(&message)));
+        match polled {
+            None => self.flush_all(),
+            Some(Ok((place, _))) if self.halted.contains(&place.partition) => Ok(()),
+            Some(Ok((place, Ok(recorded)))) => {
+                let pending = self.pending.entry(place.partition).or_default();
+                pending.push(recorded);
+                if pending.len() >= BATCH_EVENTS_MAX { self.flush(place.partition) } else { Ok(()) }
+            }
+            Some(Ok((place, Err(reason)))) => self.halt(place, reason),
+            Some(Err(KafkaError::PartitionEOF(partition))) => self.caught_up(partition),
+            Some(Err(error)) if is_passing(&error) => {
+                tracing::debug!(topic = self.topic.name(), %error, "Kafka is away for the moment");
+                Ok(())
+            }
+            Some(Err(error)) => {
+                self.flush_all()?;
+                self.send(Err(error.into()))?;
+                Err(Unfollowed)
+            }
+        }
+    }
+
+    fn read(&self, message: &BorrowedMessage<'_>) -> (Place, Result<Recorded, String>) {
+        let partition = u16::try_from(message.partition()).unwrap_or(u16::MAX);
+        let place = Place { topic: self.topic, partition, offset: message.offset() };
+        (place, decode(message, place, &self.schemas))
+    }
+
+    fn caught_up(&mut self, partition: i32) -> Result<(), Unfollowed> {
+        let Ok(partition) = u16::try_from(partition) else { return Ok(()) };
+        if self.halted.contains(&partition) {
+            return Ok(());
+        }
+        self.flush(partition)?;
+        let position = self
+            .consumer
+            .position()
+            .ok()
+            .and_then(|all| all.find_partition(self.topic.name(), i32::from(partition)).map(|found| found.offset()));
+        match position {
+            Some(Offset::Offset(position)) => self.send(Ok(FeedItem::CaughtUp { partition, position })),
+            // Before the first record there is no position: the partition is where it was started.
+            _ => match self.started_at(partition) {
+                Some(position) => self.send(Ok(FeedItem::CaughtUp { partition, position })),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn started_at(&self, partition: u16) -> Option<i64> {
+        let assigned = self.consumer.assignment().ok()?;
+        match assigned.find_partition(self.topic.name(), i32::from(partition))?.offset() {
+            Offset::Offset(position) => Some(position),
+            Offset::Beginning | Offset::Invalid => Some(0),
+            Offset::End | Offset::Stored | Offset::OffsetTail(_) => None,
+        }
+    }
+
+    fn halt(&mut self, place: Place, reason: String) -> Result<(), Unfollowed> {
+        self.flush(place.partition)?;
+        self.halted.insert(place.partition);
+        let mut halted = TopicPartitionList::new();
+        halted.add_partition(self.topic.name(), i32::from(place.partition));
+        if let Err(error) = self.consumer.pause(&halted) {
+            // Its records are dropped one by one instead.
+            tracing::warn!(%place, %error, "the halted partition could not be paused");
+        }
+        self.send(Ok(FeedItem::Undecodable { place, reason }))
+    }
+
+    fn flush_all(&mut self) -> Result<(), Unfollowed> {
+        let partitions: Vec<u16> = self.pending.keys().copied().collect();
+        partitions.into_iter().try_for_each(|partition| self.flush(partition))
+    }
+
+    fn flush(&mut self, partition: u16) -> Result<(), Unfollowed> {
+        let Some(records) = self.pending.remove(&partition) else { return Ok(()) };
+        let Some(last) = records.last() else { return Ok(()) };
+        let position = last.place.offset + 1;
+        self.send(Ok(FeedItem::Batch { partition, records, position }))
+    }
+
+    fn send(&self, item: Result<FeedItem, LogError>) -> Result<(), Unfollowed> {
+        self.sender.blocking_send(item).map_err(|_| Unfollowed)
+    }
+}

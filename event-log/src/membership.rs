@@ -1,0 +1,176 @@
+//! Who owns which shard: a Kafka consumer group over the partitions of one topic, of which no record is ever
+//! consumed. The group gives liveness and routing; safety comes from the fence of the writer (`writer.rs`).
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use events::Topic;
+use parking_lot::Mutex;
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+};
+
+use crate::{KafkaSettings, LogError, replay::is_passing};
+
+const GROUP: &str = "command-api";
+const POLL_WAIT: Duration = Duration::from_millis(50);
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// What a member of the group is told.
+#[derive(Debug)]
+pub enum Ownership {
+    /// These shards are ours from now on.
+    Assigned(Vec<u16>),
+    /// These shards are given up. When the listener returns, others may have them: nothing may be written any more.
+    Revoked(Vec<u16>),
+    /// Membership ended for good, with the reason; the process cannot serve.
+    Failed(String),
+}
+
+/// Hears of every change, on the group's poll thread: it should be quick.
+pub type Listener = Arc<dyn Fn(Ownership) + Send + Sync>;
+
+/// A member of the group of command nodes.
+pub struct Membership {
+    consumer: Arc<BaseConsumer<Member>>,
+    leaving: Arc<AtomicBool>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Membership {
+    /// Joins the group as `instance`; `listener` hears of every change.
+    pub fn join(
+        kafka: &KafkaSettings,
+        instance: &str,
+        listener: Listener,
+    ) -> Result<Self, LogError> {
+        let consumer: BaseConsumer<Member> = kafka
+            .client(instance)
+            .set("group.id", GROUP)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", (u32::from(kafka.ownership_session_timeout_seconds) * 1_000).to_string())
+            .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "latest")
+            .create_with_context(Member { owned: Mutex::default(), listener: Arc::clone(&listener) })?;
+        // One topic of the two: the shards of the other are the same partitions.
+        consumer.subscribe(&[Topic::Orders.name()])?;
+        let consumer = Arc::new(consumer);
+        let leaving = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::Builder::new()
+            .name("membership".to_owned())
+            .spawn({
+                let (consumer, leaving) = (Arc::clone(&consumer), Arc::clone(&leaving));
+                move || poll(&consumer, &leaving, &*listener)
+            })
+            .map_err(|error| LogError::Topic(format!("no thread for the group: {error}")))?;
+        Ok(Self { consumer, leaving, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Asks the group's coordinator whether `shard` is still ours: it accepts a commit only from a member of
+    /// the current generation. A process that was fenced must hear yes before it opens a writer again.
+    /// Blocks up to the request time-out; an error means that the coordinator could not be asked.
+    pub fn confirm(&self, shard: u16) -> Result<bool, LogError> {
+        if !self.consumer.context().owned.lock().contains(&shard) {
+            return Ok(false);
+        }
+        let mut proof = TopicPartitionList::new();
+        proof.add_partition_offset(Topic::Orders.name(), i32::from(shard), Offset::Offset(0))?;
+        match self.consumer.commit(&proof, CommitMode::Sync) {
+            Ok(()) => Ok(self.consumer.context().owned.lock().contains(&shard)),
+            Err(error) if is_passing(&error) => Err(error.into()),
+            Err(error) => {
+                tracing::info!(shard, %error, "the group does not confirm the ownership");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Leaves the group so that others take over at once; the listener hears the last `revoked`.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the group's thread panicked");
+        }
+    }
+}
+
+fn poll(consumer: &BaseConsumer<Member>, leaving: &AtomicBool, listener: &(dyn Fn(Ownership) + Send + Sync)) {
+    while !leaving.load(Ordering::Acquire) {
+        match consumer.poll(POLL_WAIT) {
+            // Assigned partitions are paused; what was fetched before that is of no interest.
+            None | Some(Ok(_)) => {}
+            Some(Err(error)) if is_passing(&error) => {
+                tracing::debug!(%error, "the group's coordinator is away for the moment");
+            }
+            Some(Err(error)) => {
+                if let Some((_, reason)) = consumer.client().fatal_error() {
+                    listener(Ownership::Failed(reason));
+                    return;
+                }
+                tracing::warn!(%error, "group membership");
+            }
+        }
+    }
+    consumer.unsubscribe();
+    // The revocation is a callback inside of poll; a bounded number of polls lets it come.
+    for _ in 0..LEAVE_POLLS_MAX {
+        if consumer.context().owned.lock().is_empty() {
+            return;
+        }
+        consumer.poll(POLL_WAIT);
+    }
+}
+
+/// Polls that a leaving member makes at most for its last revocation.
+const LEAVE_POLLS_MAX: usize = 100;
+
+struct Member {
+    owned: Mutex<BTreeSet<u16>>,
+    listener: Listener,
+}
+
+impl ClientContext for Member {}
+
+impl ConsumerContext for Member {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(partitions) => {
+                let shards = shards(partitions);
+                self.owned.lock().retain(|shard| !shards.contains(shard));
+                if !shards.is_empty() {
+                    (self.listener)(Ownership::Revoked(shards));
+                }
+            }
+            Rebalance::Error(error) => tracing::warn!(%error, "rebalance"),
+            Rebalance::Assign(_) => {}
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(partitions) = rebalance {
+            if let Err(error) = consumer.pause(partitions) {
+                tracing::warn!(%error, "assigned partitions could not be paused");
+            }
+            let shards = shards(partitions);
+            self.owned.lock().extend(&shards);
+            if !shards.is_empty() {
+                (self.listener)(Ownership::Assigned(shards));
+            }
+        }
+    }
+}
+
+fn shards(partitions: &TopicPartitionList) -> Vec<u16> {
+    partitions.elements().iter().filter_map(|element| u16::try_from(element.partition()).ok()).collect()
+}

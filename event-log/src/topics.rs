@@ -1,0 +1,146 @@
+//! The topics: making them, checking what correctness rests on, and asking how far they reach.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use events::Topic;
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::RDKafkaErrorCode,
+};
+
+use crate::{
+    KafkaSettings, LogError,
+    settings::{Isolation, REQUEST_TIMEOUT},
+};
+
+/// How the topics are made.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TopicSettings {
+    /// Partitions of each topic, that is: shards. Set once; it can never be changed.
+    #[arg(long, env = "TOPIC_PARTITIONS", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub topic_partitions: u16,
+    /// Replicas of each partition.
+    #[arg(long, env = "TOPIC_REPLICATION_FACTOR", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub topic_replication_factor: u16,
+    /// Replicas that must have a record before it counts as written.
+    #[arg(long, env = "TOPIC_MIN_INSYNC_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub topic_min_insync_replicas: u16,
+}
+
+/// Makes the topics that are missing, keeping everything for ever, and checks those that are there.
+pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<(), LogError> {
+    let admin: AdminClient<DefaultClientContext> = kafka.client("orderlog-prepare").create()?;
+    let min_insync = topics.topic_min_insync_replicas.to_string();
+    let wanted: Vec<NewTopic<'_>> = Topic::ALL
+        .iter()
+        .map(|topic| {
+            NewTopic::new(
+                topic.name(),
+                i32::from(topics.topic_partitions),
+                TopicReplication::Fixed(i32::from(topics.topic_replication_factor)),
+            )
+            .set("cleanup.policy", "delete")
+            .set("retention.ms", "-1")
+            .set("retention.bytes", "-1")
+            .set("min.insync.replicas", &min_insync)
+        })
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
+    for made in admin.create_topics(&wanted, &options).await? {
+        match made {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => {
+                return Err(LogError::Topic(format!("topic {topic} could not be made: {code}")));
+            }
+        }
+    }
+    check_retention(&admin, &options).await?;
+    let found = partition_count(kafka).await?;
+    if found != topics.topic_partitions {
+        return Err(LogError::Topic(format!(
+            "the topics have {found} partitions, the settings say {}: set TOPIC_PARTITIONS={found}, \
+             the count can never be changed",
+            topics.topic_partitions
+        )));
+    }
+    Ok(())
+}
+
+async fn check_retention(
+    admin: &AdminClient<DefaultClientContext>,
+    options: &AdminOptions,
+) -> Result<(), LogError> {
+    let resources = Topic::ALL.map(|topic| ResourceSpecifier::Topic(topic.name()));
+    for (topic, described) in Topic::ALL.iter().zip(admin.describe_configs(&resources, options).await?) {
+        let described = described
+            .map_err(|code| LogError::Topic(format!("topic {} cannot be described: {code}", topic.name())))?;
+        for (key, wanted) in [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")] {
+            let found = described.get(key).and_then(|entry| entry.value.as_deref());
+            if found != Some(wanted) {
+                return Err(LogError::Topic(format!(
+                    "topic {} has {key}={}, which loses events: kafka-configs --alter --topic {} --add-config {key}={wanted}",
+                    topic.name(),
+                    found.unwrap_or("(unset)"),
+                    topic.name(),
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How many shards there are: the partition count, the same for every topic.
+pub async fn partition_count(kafka: &KafkaSettings) -> Result<u16, LogError> {
+    let kafka = kafka.clone();
+    blocking(move || {
+        let consumer: BaseConsumer = kafka.client("orderlog-topics").create()?;
+        let mut counts = BTreeMap::new();
+        for topic in Topic::ALL {
+            let metadata = consumer.fetch_metadata(Some(topic.name()), REQUEST_TIMEOUT)?;
+            let count = metadata.topics().first().map_or(0, |found| found.partitions().len());
+            counts.insert(topic.name(), u16::try_from(count).unwrap_or(0));
+        }
+        match counts.values().copied().collect::<Vec<_>>().as_slice() {
+            [first, rest @ ..] if *first > 0 && rest.iter().all(|each| each == first) => Ok(*first),
+            _ => Err(LogError::Topic(format!(
+                "the topics must exist with the same number of partitions, found {counts:?}: run `command-api prepare`"
+            ))),
+        }
+    })
+    .await
+}
+
+/// The committed end of every partition of `topic`: the offset that the next committed record will at least have.
+pub async fn end_positions(kafka: &KafkaSettings, topic: Topic) -> Result<BTreeMap<u16, i64>, LogError> {
+    let partitions = partition_count(kafka).await?;
+    let kafka = kafka.clone();
+    blocking(move || {
+        let consumer: BaseConsumer = kafka.reader("orderlog-ends", Isolation::Committed).create()?;
+        (0..partitions)
+            .map(|partition| {
+                let (_, end) = consumer.fetch_watermarks(topic.name(), i32::from(partition), REQUEST_TIMEOUT)?;
+                Ok((partition, end))
+            })
+            .collect()
+    })
+    .await
+}
+
+/// Waits until Kafka answers, at most `patience`; the error is the last one seen.
+pub async fn reachable(kafka: &KafkaSettings, patience: Duration) -> Result<(), LogError> {
+    let kafka = kafka.clone();
+    blocking(move || {
+        let consumer: BaseConsumer = kafka.client("orderlog-reachable").create()?;
+        consumer.fetch_metadata(None, patience)?;
+        Ok(())
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+) -> Result<T, LogError> {
+    tokio::task::spawn_blocking(ask).await.unwrap_or(Err(LogError::FeedEnded))
+}
