@@ -96,19 +96,21 @@ def _maven(maven, goal, arguments, staging, what):
     _with_retries([maven, "-q", "-B", plugin, repository, *arguments], staging, what)
 
 
-def pip_wheel(requirement, checksums, staging, what):
-    """One wheel of the Python package index, checked and unpacked."""
-    wheels = staging / "wheels"
+def pip_package(requirement, checksums, staging, what):
+    """One file of the Python package index, checked and unpacked."""
+    directory = staging / "package"
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps",
-               "--only-binary", ":all:", "-d", str(wheels), requirement]
+               "-d", str(directory), requirement]
     _with_retries(command, staging, what)
-    wheel = next(wheels.glob("*.whl"))
-    if wheel.name not in checksums:
-        raise Failure(f"{what}: no checksum for {wheel.name} in scripts/versions.json")
-    check(wheel, checksums[wheel.name])
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(staging / "unpacked")
-    return staging / "unpacked"
+    package = next(directory.iterdir())
+    if package.name not in checksums:
+        raise Failure(f"{what}: no checksum for {package.name} in scripts/versions.json (a machine of another kind?)")
+    check(package, checksums[package.name])
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as archive:
+            archive.extractall(staging / "unpacked")
+        return staging / "unpacked"
+    return unpack(package, staging / "unpacked")
 
 
 def _with_retries(command, staging, what):

@@ -54,8 +54,7 @@ class Home:
         self.secrets.mkdir(mode=0o700, exist_ok=True)
         wanted = os.environ.get("ORDERLOG_PORT_BASE")
         if not self._settings_file().exists():
-            base = _checked_base(wanted or str(PORT_BASE_DEFAULT))
-            write_atomically(self._settings_file(), json.dumps({"port_base": base}) + "\n")
+            self.remember("port_base", _checked_base(wanted or str(PORT_BASE_DEFAULT)))
         elif wanted and _checked_base(wanted) != self.port_base():
             raise Failure(
                 f"{self.path} was made with port base {self.port_base()}, not {wanted}: "
@@ -69,7 +68,16 @@ class Home:
 
     def port_base(self):
         """The first port of this stack, as remembered from its first `up`."""
-        return json.loads(self._settings_file().read_text())["port_base"]
+        return self.remembered("port_base")
+
+    def remember(self, name, value):
+        """Keeps a choice of `up` for the commands that follow it."""
+        known = json.loads(self._settings_file().read_text()) if self._settings_file().exists() else {}
+        write_atomically(self._settings_file(), json.dumps({**known, name: value}) + "\n")
+
+    def remembered(self, name):
+        """What `remember` kept under this name, or None."""
+        return json.loads(self._settings_file().read_text()).get(name)
 
     def port(self, name):
         """The port of a component or service."""

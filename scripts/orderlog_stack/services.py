@@ -11,6 +11,7 @@ from .home import ADMIN_EMAIL, CHECKOUT
 from .report import Failure, say
 
 BINARIES = ("command-api", "projections", "notifier", "providers", "import-orders")
+PROFILE_DIRECTORIES = {"release": "release", "dev": "debug"}
 COMMAND_WITHIN_S = 120
 BCRYPT_COST_LOCAL = "8"
 """Cheap on purpose: a local stack is for trying things out. The services' own default is 12."""
@@ -66,7 +67,7 @@ class Service(Component):
     takes = ()
 
     def command(self):
-        return [str(binaries() / self.binary), "serve"]
+        return [str(binaries(self.home) / self.binary), "serve"]
 
     def environment(self):
         known = settings(self.home, 1)
@@ -89,7 +90,7 @@ class Providers(Service):
     takes = PROVIDER_ACCOUNTS
 
     def command(self):
-        return [str(binaries() / self.binary)]
+        return [str(binaries(self.home) / self.binary)]
 
 
 class CommandApi(Service):
@@ -124,34 +125,37 @@ class Notifier(Service):
              *PROVIDER_ACCOUNTS, "MAIL_FROM", "SMS_FROM")
 
 
-def binaries():
-    """Where the binaries are: ORDERLOG_BINARIES, or cargo's directory for ORDERLOG_PROFILE (release or dev)."""
-    if given := os.environ.get("ORDERLOG_BINARIES"):
-        return Path(given).absolute()
-    target = Path(os.environ.get("CARGO_TARGET_DIR") or CHECKOUT / "target").absolute()
-    return target / ("debug" if _profile() == "dev" else "release")
+def binaries(home):
+    """The directory of the binaries that this stack runs, as the last `up` chose it."""
+    chosen = home.remembered("binaries")
+    if not chosen:
+        raise Failure("the services were never built for this stack: run scripts/stack up")
+    return Path(chosen)
 
 
-def _profile():
-    profile = os.environ.get("ORDERLOG_PROFILE", "release")
-    if profile not in ("release", "dev"):
-        raise Failure(f"ORDERLOG_PROFILE must be release or dev, not {profile!r}")
-    return profile
-
-
-def build():
+def build(home):
     """Builds what is newer than its binary; cargo's own output is the progress."""
-    if os.environ.get("ORDERLOG_BINARIES"):
-        missing = [name for name in BINARIES if not (binaries() / name).exists()]
-        if missing:
-            raise Failure(f"ORDERLOG_BINARIES={binaries()} lacks {', '.join(missing)}")
-        return
+    if given := os.environ.get("ORDERLOG_BINARIES"):
+        directory = Path(given).absolute()
+    else:
+        directory = _cargo_build(os.environ.get("ORDERLOG_PROFILE", "release"))
+    missing = [name for name in BINARIES if not (directory / name).exists()]
+    if missing:
+        raise Failure(f"{directory} lacks {', '.join(missing)}")
+    home.remember("binaries", str(directory))
+
+
+def _cargo_build(profile):
+    if profile not in PROFILE_DIRECTORIES:
+        raise Failure(f"ORDERLOG_PROFILE must be release or dev, not {profile!r}")
     if not shutil.which("cargo"):
-        raise Failure("Rust is needed: install rustup (its page names the one command), then run this again")
-    say(f"building the services ({_profile()})")
-    command = ["cargo", "build", "--locked", "--workspace", "--bins", "--profile", _profile()]
+        raise Failure("Rust is needed: install rustup (https://rustup.rs), then run this again")
+    say(f"building the services ({profile})")
+    command = ["cargo", "build", "--locked", "--workspace", "--bins", "--profile", profile]
     if subprocess.run(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL).returncode != 0:
         raise Failure("the services could not be built; cargo's message is above")
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or CHECKOUT / "target").absolute()
+    return target / PROFILE_DIRECTORIES[profile]
 
 
 def prepare(home):
@@ -171,7 +175,7 @@ def run_once(home, name, command):
     log = home.log(name)
     with log.open("w") as output:
         try:
-            done = subprocess.run([str(binaries() / command[0]), *command[1:]], env=environment, cwd=home.path,
+            done = subprocess.run([str(binaries(home) / command[0]), *command[1:]], env=environment, cwd=home.path,
                                   stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=COMMAND_WITHIN_S)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Failure(f"{name}: {error}", log) from error

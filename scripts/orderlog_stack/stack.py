@@ -18,7 +18,7 @@ def up(home, nodes, components_only):
     home.create()
     with home.lock("stack"):
         if not components_only:
-            services.build()
+            services.build(home)
         third_party = [component(home) for component in THIRD_PARTY]
         start_all(home, third_party)
         if not components_only:

