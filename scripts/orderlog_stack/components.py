@@ -37,6 +37,10 @@ class Component:
         self.address = home.address(self.name)
         self.data = home.data / self.name
 
+    def ports(self):
+        """Every port it listens on."""
+        return [self.port]
+
     def fetch(self):
         """Gets the programs it needs; quick when they are there."""
 
@@ -178,6 +182,9 @@ class Kafka(Component):
     name = "kafka"
     stop_within_s = 60
 
+    def ports(self):
+        return [self.port, self.home.port("kafka-controller")]
+
     def fetch(self):
         tools.java()
         tools.kafka_libraries()
@@ -216,6 +223,9 @@ class Registry(Component):
 
     name = "registry"
     after = ("postgres",)
+
+    def ports(self):
+        return [self.port, self.home.port("registry-management")]
 
     def fetch(self):
         tools.java()

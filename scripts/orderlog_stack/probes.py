@@ -25,6 +25,13 @@ def http(url):
         return str(getattr(error, "reason", error))
 
 
+def taken(port):
+    """Whether something listens on the port already."""
+    with socket.socket() as connection:
+        connection.settimeout(PROBE_WITHIN_S)
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
 def kafka(port):
     """Ready when the metadata names a broker: it is registered, unfenced and will take requests."""
     request = struct.pack(">hhi", KAFKA_METADATA, KAFKA_METADATA_VERSION, 1) + _kafka_string("stack")

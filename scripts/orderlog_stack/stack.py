@@ -4,7 +4,7 @@ import shlex
 import shutil
 import time
 
-from . import processes, services
+from . import probes, processes, services
 from .components import THIRD_PARTY, Postgres
 from .home import NODES_MAX
 from .report import Failure, log_tail, say
@@ -62,6 +62,11 @@ def _launch(home, component):
     if state == "paused":
         processes.resume(home, component.name)
     if component.fresh:
+        for port in filter(probes.taken, component.ports()):
+            raise Failure(
+                f"port {port}, which {component.name} needs, is taken by another process: "
+                "stop that, or give this stack other ports (ORDERLOG_PORT_BASE at the first `up`)"
+            )
         component.prepare()
         processes.launch(home, component.name, component.command(), component.environment())
 

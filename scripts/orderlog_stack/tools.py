@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import downloads
 from .downloads import VERSIONS, cached
-from .report import Failure, say
+from .report import Failure, say, show_failure
 
 POSTGRES_DIRECTORIES = "/usr/lib/postgresql"
 POSTGRES_PROGRAMS = ("postgres", "initdb", "psql", "pg_isready")
@@ -170,3 +170,11 @@ def _keep_debian_from_starting_a_cluster():
     if not settings.exists():
         settings.parent.mkdir(parents=True, exist_ok=True)
         settings.write_text("create_main_cluster = false\n")
+
+
+if __name__ == "__main__":  # `python3 -m orderlog_stack.tools cargo-deny` prints where that checker is
+    try:
+        print(checker(sys.argv[1]))
+    except Failure as failure:
+        show_failure(failure)
+        sys.exit(1)
