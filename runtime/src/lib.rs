@@ -1,1 +1,19 @@
-//! (being written)
+//! What the three services share, and nothing that only one of them needs: how a process starts, says how
+//! it is, and ends; how an HTTP request is received, checked and answered; how personal data is opened.
+
+pub mod auth;
+pub mod consistency;
+pub mod data_keys;
+pub mod etag;
+pub mod health;
+pub mod http;
+pub mod json;
+pub mod postgres;
+pub mod problem;
+pub mod representation;
+pub mod request_id;
+pub mod retry;
+pub mod secret_file;
+pub mod shutdown;
+pub mod telemetry;
+pub mod vital;

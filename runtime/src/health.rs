@@ -1,0 +1,151 @@
+//! What a process waits for: named components, each ready or waiting for a stated reason.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use actix_web::{
+    HttpResponse,
+    http::{Method, header},
+    web,
+};
+use serde::Serialize;
+
+use crate::http;
+
+/// The state of all components of a process; clones are the same thing.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<String, Option<String>>>>);
+
+/// One component's place in [`Health`]; clones are the same thing.
+#[derive(Debug, Clone)]
+pub struct Component {
+    health: Health,
+    name: String,
+}
+
+impl Health {
+    /// Enters a component; it waits ("starting") until it says that it is ready.
+    pub fn component(&self, name: impl Into<String>) -> Component {
+        let component = Component {
+            health: self.clone(),
+            name: name.into(),
+        };
+        component.waiting("starting");
+        component
+    }
+
+    /// Whether no component waits.
+    pub fn is_ready(&self) -> bool {
+        self.states().values().all(Option::is_none)
+    }
+
+    /// The components that wait, with their reasons, in the order of their names.
+    pub fn waiting(&self) -> Vec<(String, String)> {
+        let states = self.states();
+        states
+            .iter()
+            .filter_map(|(name, reason)| Some((name.clone(), reason.clone()?)))
+            .collect()
+    }
+
+    fn states(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
+        // A panic elsewhere leaves the map whole: each change is one insertion.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Component {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// It does its work.
+    pub fn ready(&self) {
+        self.health.states().insert(self.name.clone(), None);
+    }
+
+    /// It cannot do its work, for this reason; told to whoever asks, so no secrets in it.
+    pub fn waiting(&self, reason: impl Into<String>) {
+        self.health
+            .states()
+            .insert(self.name.clone(), Some(reason.into()));
+    }
+
+    /// It is no longer part of the process.
+    pub fn remove(&self) {
+        self.health.states().remove(&self.name);
+    }
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Serialize)]
+struct Waiting {
+    component: String,
+    reason: String,
+}
+
+/// Adds `/healthz` (200 while the process lives) and `/readyz` (200, or 503 with what it waits for).
+/// The [`Health`] must be in the application's data.
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    config.service(http::resource(
+        "/healthz",
+        [(Method::GET, web::to(healthz))],
+    ));
+    config.service(http::resource("/readyz", [(Method::GET, web::to(readyz))]));
+}
+
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(Readiness {
+        status: "alive",
+        waiting: Vec::new(),
+    })
+}
+
+async fn readyz(health: web::Data<Health>) -> HttpResponse {
+    let waiting: Vec<_> = health
+        .waiting()
+        .into_iter()
+        .map(|(component, reason)| Waiting { component, reason })
+        .collect();
+    if waiting.is_empty() {
+        HttpResponse::Ok().json(Readiness {
+            status: "ready",
+            waiting,
+        })
+    } else {
+        HttpResponse::ServiceUnavailable()
+            .insert_header((header::RETRY_AFTER, "1"))
+            .json(Readiness {
+                status: "waiting",
+                waiting,
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_ready_when_no_component_waits() {
+        let health = Health::default();
+        let (kafka, postgres) = (health.component("kafka"), health.component("postgres"));
+        assert!(!health.is_ready());
+        kafka.ready();
+        postgres.waiting("connection refused");
+        assert_eq!(
+            health.waiting(),
+            [("postgres".into(), "connection refused".into())]
+        );
+        postgres.remove();
+        assert!(health.is_ready());
+    }
+}

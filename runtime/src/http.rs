@@ -1,0 +1,172 @@
+//! How every service listens: limits, headers, the pages all of them have, and how it stops.
+
+use std::{net::SocketAddr, time::Duration};
+
+use actix_web::{
+    App, Error, HttpRequest, HttpResponse, HttpServer, Resource, Route,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        KeepAlive, Method,
+        header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
+    },
+    middleware::{Next, from_fn},
+    web,
+};
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    health::{self, Health},
+    problem::{self, Problem},
+    request_id, telemetry,
+};
+
+/// `Cache-Control: no-store`, on every answer that is somebody's own.
+pub const NO_STORE: (HeaderName, HeaderValue) =
+    (CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
+/// A request head must arrive within this time.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that are idle for longer are closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long requests that have begun may take once the process is to end.
+const SHUTDOWN_TIMEOUT_S: u64 = 15;
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// Where and with how many threads to listen.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Threads that serve requests.
+    pub workers: usize,
+}
+
+/// Serves `routes` plus `/healthz`, `/readyz`, `/metrics` and `/problems/{name}` until `shutdown` is
+/// cancelled; then takes no new requests and finishes those that have begun. An error when the address
+/// cannot be listened on. `routes` runs once per worker thread.
+pub async fn serve<F>(
+    listener: Listener,
+    health: Health,
+    shutdown: CancellationToken,
+    routes: F,
+) -> anyhow::Result<()>
+where
+    F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+{
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(from_fn(finish))
+            .wrap(from_fn(request_id::name_request))
+            .app_data(web::Data::new(health.clone()))
+            .configure(common_routes)
+            .configure(routes.clone())
+            .default_service(web::to(not_found))
+    })
+    .workers(listener.workers.max(1))
+    .max_connections(CONNECTIONS_MAX)
+    .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+    .keep_alive(KeepAlive::Timeout(KEEP_ALIVE))
+    .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
+    .disable_signals()
+    .bind(listener.address)
+    .with_context(|| format!("cannot listen on {}: is the port taken?", listener.address))?;
+    tracing::info!(addresses = ?server.addrs(), "listening");
+    let server = server.run();
+    let handle = server.handle();
+    let stop = async {
+        shutdown.cancelled().await;
+        handle.stop(true).await;
+    };
+    let (served, ()) = tokio::join!(
+        async {
+            let served = server.await;
+            // Ends the waiting also when the server ended of itself.
+            shutdown.cancel();
+            served
+        },
+        stop
+    );
+    served.context("HTTP server")
+}
+
+/// A path and its methods. Every other method is the problem `method-not-allowed` with an Allow header.
+pub fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
+    let allow = routes
+        .iter()
+        .map(|(method, _)| method.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let refuse = move || {
+        let allow = allow.clone();
+        async move { Err::<HttpResponse, _>(Problem::method_not_allowed(allow)) }
+    };
+    routes
+        .into_iter()
+        .fold(web::resource(path), |resource, (method, route)| {
+            resource.route(route.method(method))
+        })
+        .default_service(web::to(refuse))
+}
+
+fn common_routes(config: &mut web::ServiceConfig) {
+    health::routes(config);
+    config.service(resource("/metrics", [(Method::GET, web::to(metrics))]));
+    config.service(resource(
+        "/problems/{name}",
+        [(Method::GET, web::to(problem_page))],
+    ));
+}
+
+async fn metrics() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type("text/plain; version=0.0.4")
+        .body(telemetry::render_metrics())
+}
+
+async fn problem_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    problem::page(request.match_info().get("name").unwrap_or_default())
+}
+
+async fn not_found() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found())
+}
+
+/// Middleware: the headers every answer has, and the count of requests.
+async fn finish(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let begun = std::time::Instant::now();
+    let mut response = next.call(request).await?;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(NO_STORE.0, NO_STORE.1);
+    }
+    let path = response.request().match_pattern();
+    let labels = [
+        (
+            "method",
+            metrics::SharedString::from(method_label(response.request().method())),
+        ),
+        ("path", path.map_or("none".into(), Into::into)),
+        ("status", response.status().as_u16().to_string().into()),
+    ];
+    metrics::histogram!("http_request_seconds", &labels).record(begun.elapsed());
+    Ok(response)
+}
+
+/// Methods as label values: a bounded set, whatever clients send.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        _ => "other",
+    }
+}

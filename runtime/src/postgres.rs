@@ -1,0 +1,81 @@
+//! How every service reaches Postgres.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{health::Component, retry};
+
+/// How long a query may wait for a connection before the database counts as away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// What to do when it is not there.
+pub const START_HINT: &str = "scripts/stack start postgres";
+
+/// Where Postgres is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PostgresSettings {
+    /// Connection URL of Postgres, postgres://USER:PASSWORD@HOST:PORT/DATABASE.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: DatabaseUrl,
+    /// Connections that this process opens at most.
+    #[arg(long, env = "DATABASE_CONNECTIONS_MAX", default_value_t = 8)]
+    pub database_connections_max: u32,
+}
+
+/// A connection URL; never shown, since it holds a password.
+#[derive(Clone)]
+pub struct DatabaseUrl(PgConnectOptions);
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, String> {
+        // sqlx's own error could repeat the URL.
+        url.parse()
+            .map(Self)
+            .map_err(|_: sqlx::Error| "not a Postgres connection URL".to_owned())
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "DatabaseUrl({}:{})",
+            self.0.get_host(),
+            self.0.get_port()
+        )
+    }
+}
+
+/// A pool that connects when it is first used; `application` shows in Postgres' own lists.
+/// Safe to make while Postgres is away.
+pub fn pool(settings: &PostgresSettings, application: &str) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(settings.database_connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(
+            settings
+                .database_url
+                .0
+                .clone()
+                .application_name(application),
+        )
+}
+
+/// Waits until Postgres answers; meanwhile says so in the log and in `component`.
+/// `None` when `shutdown` is cancelled before.
+pub async fn wait_until_there(
+    pool: &PgPool,
+    component: &Component,
+    shutdown: &CancellationToken,
+) -> Option<()> {
+    retry::until_ready(component, START_HINT, shutdown, || async {
+        sqlx::query("SELECT 1").execute(pool).await.map(|_| ())
+    })
+    .await
+}

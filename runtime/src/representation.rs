@@ -1,0 +1,408 @@
+//! Orders and users as clients get them: from a command's state or from a read model, built in one place,
+//! so that both are the same JSON.
+
+use std::borrow::Cow;
+
+use events::{
+    StreamVersion,
+    currency::Currency,
+    ids::{OrderId, UserId},
+    order::OrderLine as RecordedLine,
+    sealed::{DataKey, Field, NotOpened, Sealed},
+    timestamp::Timestamp,
+    user::{NotificationPreferences, Role},
+};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    /// Ordered.
+    Created,
+    /// Being worked on.
+    InProgress,
+    /// Done.
+    Completed,
+    /// Called off.
+    Cancelled,
+}
+
+impl OrderStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [
+        Self::Created,
+        Self::InProgress,
+        Self::Completed,
+        Self::Cancelled,
+    ];
+
+    /// Its name in requests, answers and read models.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Whether a user's data is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserStatus {
+    /// Registered.
+    Active,
+    /// Erased: nothing personal can be read any more.
+    Erased,
+}
+
+/// An order as it is stored, personal data sealed.
+#[derive(Debug, Clone, Copy)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the answer, documented in the API description"
+)]
+pub struct StoredOrder<'a> {
+    pub id: OrderId,
+    pub customer_id: UserId,
+    pub status: OrderStatus,
+    pub currency: Currency,
+    pub lines: &'a [RecordedLine],
+    pub total_minor: i64,
+    pub shipping_address: Option<&'a Sealed>,
+    pub note: Option<&'a Sealed>,
+    /// Compact JSON object.
+    pub attributes: &'a str,
+    pub version: StreamVersion,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// An order as a client gets it.
+#[derive(Debug, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the answer, documented in the API description"
+)]
+pub struct Order<'a> {
+    pub id: OrderId,
+    pub customer_id: UserId,
+    pub status: OrderStatus,
+    pub currency: Currency,
+    pub lines: Vec<OrderLine<'a>>,
+    pub total: String,
+    pub shipping_address: Option<Address>,
+    pub note: Option<String>,
+    pub attributes: Attributes<'a>,
+    pub version: StreamVersion,
+    #[serde(serialize_with = "as_text")]
+    pub created_at: Timestamp,
+    #[serde(serialize_with = "as_text")]
+    pub updated_at: Timestamp,
+}
+
+/// A position of an order as a client gets it.
+#[derive(Debug, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the answer, documented in the API description"
+)]
+pub struct OrderLine<'a> {
+    pub sku: &'a str,
+    pub name: Option<&'a str>,
+    pub quantity: i32,
+    pub unit_price: String,
+    pub amount: String,
+}
+
+/// Where an order is sent to: what is sealed, as JSON, and what a client gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the answer, documented in the API description"
+)]
+pub struct Address {
+    pub recipient: String,
+    pub street: String,
+    pub street2: Option<String>,
+    pub postal_code: String,
+    pub city: String,
+    pub region: Option<String>,
+    pub country: String,
+}
+
+/// An order's attributes: written out as they are stored, without being read.
+#[derive(Debug)]
+pub struct Attributes<'a>(Cow<'a, RawValue>);
+
+impl Serialize for Attributes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Stored data that cannot be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotShown {
+    /// A sealed value does not open with the user's key.
+    #[error("a sealed value does not open with its user's key")]
+    NotOpened,
+    /// A stored value is not what its field holds.
+    #[error("stored {0} is damaged")]
+    Damaged(&'static str),
+}
+
+impl From<NotOpened> for NotShown {
+    fn from(_: NotOpened) -> Self {
+        Self::NotOpened
+    }
+}
+
+impl<'a> StoredOrder<'a> {
+    /// The order with its personal data, opened with the customer's key; without a key (erased) that
+    /// data is left out.
+    pub fn open(&self, key: Option<&DataKey>) -> Result<Order<'a>, NotShown> {
+        let open = |field, sealed| open(key, self.customer_id, field, sealed);
+        let shipping_address = match open(Field::ShippingAddress, self.shipping_address)? {
+            Some(json) => Some(
+                serde_json::from_str(&json).map_err(|_| NotShown::Damaged("shipping_address"))?,
+            ),
+            None => None,
+        };
+        let attributes: &RawValue =
+            serde_json::from_str(self.attributes).map_err(|_| NotShown::Damaged("attributes"))?;
+        Ok(Order {
+            id: self.id,
+            customer_id: self.customer_id,
+            status: self.status,
+            currency: self.currency,
+            lines: self
+                .lines
+                .iter()
+                .map(|line| OrderLine::of(line, self.currency))
+                .collect(),
+            total: self.currency.format_minor(self.total_minor),
+            shipping_address,
+            note: open(Field::Note, self.note)?,
+            attributes: Attributes(Cow::Borrowed(attributes)),
+            version: self.version,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+
+    /// Whether it holds anything that a key is needed for.
+    pub fn is_sealed(&self) -> bool {
+        self.shipping_address.is_some() || self.note.is_some()
+    }
+}
+
+impl<'a> OrderLine<'a> {
+    fn of(line: &'a RecordedLine, currency: Currency) -> Self {
+        Self {
+            sku: &line.sku,
+            name: line.name.as_deref(),
+            quantity: line.quantity,
+            unit_price: currency.format_minor(line.unit_price_minor),
+            amount: currency.format_minor(line.amount_minor),
+        }
+    }
+}
+
+/// A user as he is stored, personal data sealed.
+#[derive(Debug, Clone, Copy)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the answer, documented in the API description"
+)]
+pub struct StoredUser<'a> {
+    pub id: UserId,
+    pub email: &'a Sealed,
+    pub name: &'a Sealed,
+    pub phone: Option<&'a Sealed>,
+    pub locale: &'a str,
+    pub role: Role,
+    pub status: UserStatus,
+    pub email_verified: bool,
+    pub preferences: NotificationPreferences,
+    pub version: StreamVersion,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// A user as a client gets it.
+#[derive(Debug, Serialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields are those of the answer, documented in the API description"
+)]
+pub struct User<'a> {
+    pub id: UserId,
+    pub email: Option<String>,
+    pub name: Option<String>,
+    pub phone: Option<String>,
+    pub locale: &'a str,
+    pub role: Role,
+    pub status: UserStatus,
+    pub email_verified: bool,
+    pub preferences: NotificationPreferences,
+    pub version: StreamVersion,
+    #[serde(serialize_with = "as_text")]
+    pub created_at: Timestamp,
+    #[serde(serialize_with = "as_text")]
+    pub updated_at: Timestamp,
+}
+
+impl<'a> StoredUser<'a> {
+    /// The user with his personal data, opened with his key; without a key (erased) that data is left out.
+    pub fn open(&self, key: Option<&DataKey>) -> Result<User<'a>, NotShown> {
+        let open = |field, sealed| open(key, self.id, field, sealed);
+        Ok(User {
+            id: self.id,
+            email: open(Field::Email, Some(self.email))?,
+            name: open(Field::Name, Some(self.name))?,
+            phone: open(Field::Phone, self.phone)?,
+            locale: self.locale,
+            role: self.role,
+            status: self.status,
+            email_verified: self.email_verified,
+            preferences: self.preferences,
+            version: self.version,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+fn open(
+    key: Option<&DataKey>,
+    subject: UserId,
+    field: Field,
+    sealed: Option<&Sealed>,
+) -> Result<Option<String>, NotOpened> {
+    key.zip(sealed)
+        .map(|(key, sealed)| key.open(subject, field, sealed))
+        .transpose()
+}
+
+fn as_text<S: Serializer>(instant: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    const USER: UserId = UserId(Uuid::from_u128(7));
+
+    #[test]
+    fn an_order_is_shown_with_its_personal_data_and_exact_money() {
+        let key = DataKey::new(&[1; 32]);
+        let address = Address {
+            recipient: "Ada".into(),
+            street: "1 Main St".into(),
+            street2: None,
+            postal_code: "12345".into(),
+            city: "Berlin".into(),
+            region: None,
+            country: "DE".into(),
+        };
+        let address = key
+            .seal(
+                USER,
+                Field::ShippingAddress,
+                &serde_json::to_string(&address).unwrap(),
+            )
+            .unwrap();
+        let lines = [RecordedLine {
+            sku: "A".into(),
+            name: None,
+            quantity: 3,
+            unit_price_minor: 1250,
+            amount_minor: 3750,
+        }];
+        let stored = StoredOrder {
+            id: OrderId(Uuid::from_u128(1)),
+            customer_id: USER,
+            status: OrderStatus::InProgress,
+            currency: "EUR".parse().unwrap(),
+            lines: &lines,
+            total_minor: 3750,
+            shipping_address: Some(&address),
+            note: None,
+            attributes: r#"{"a":1.0}"#,
+            version: 2,
+            created_at: Timestamp::from_micros(0),
+            updated_at: Timestamp::from_micros(1_000_000),
+        };
+        let text = serde_json::to_string(&stored.open(Some(&key)).unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "{\"id\":\"00000000-0000-0000-0000-000000000001\",\
+              \"customer_id\":\"00000000-0000-0000-0000-000000000007\",\
+              \"status\":\"in_progress\",\"currency\":\"EUR\",\
+              \"lines\":[{\"sku\":\"A\",\"name\":null,\"quantity\":3,\"unit_price\":\"12.50\",\"amount\":\"37.50\"}],\
+              \"total\":\"37.50\",\"shipping_address\":{\"recipient\":\"Ada\",\"street\":\"1 Main St\",\
+              \"street2\":null,\"postal_code\":\"12345\",\"city\":\"Berlin\",\"region\":null,\"country\":\"DE\"},\
+              \"note\":null,\"attributes\":{\"a\":1.0},\"version\":2,\
+              \"created_at\":\"1970-01-01T00:00:00Z\",\"updated_at\":\"1970-01-01T00:00:01Z\"}"
+        );
+        let erased = serde_json::to_value(stored.open(None).unwrap()).unwrap();
+        assert_eq!(erased["shipping_address"], json!(null));
+        assert_eq!(
+            stored.open(Some(&DataKey::new(&[2; 32]))).unwrap_err(),
+            NotShown::NotOpened
+        );
+        let damaged = StoredOrder {
+            attributes: "{",
+            ..stored
+        };
+        assert_eq!(
+            damaged.open(None).unwrap_err(),
+            NotShown::Damaged("attributes")
+        );
+    }
+
+    #[test]
+    fn an_erased_user_keeps_what_is_not_personal() {
+        let key = DataKey::new(&[1; 32]);
+        let (email, name) = (
+            key.seal(USER, Field::Email, "ada@example.com").unwrap(),
+            key.seal(USER, Field::Name, "Ada").unwrap(),
+        );
+        let stored = StoredUser {
+            id: USER,
+            email: &email,
+            name: &name,
+            phone: None,
+            locale: "en",
+            role: Role::Admin,
+            status: UserStatus::Active,
+            email_verified: false,
+            preferences: NotificationPreferences::default(),
+            version: 1,
+            created_at: Timestamp::from_micros(0),
+            updated_at: Timestamp::from_micros(0),
+        };
+        let shown = serde_json::to_value(stored.open(Some(&key)).unwrap()).unwrap();
+        assert_eq!(
+            shown,
+            json!({
+                "id": USER, "email": "ada@example.com", "name": "Ada", "phone": null, "locale": "en",
+                "role": "admin", "status": "active", "email_verified": false,
+                "preferences": {"order_emails": true, "order_sms": true}, "version": 1,
+                "created_at": "1970-01-01T00:00:00Z", "updated_at": "1970-01-01T00:00:00Z",
+            })
+        );
+        let erased = serde_json::to_value(stored.open(None).unwrap()).unwrap();
+        assert_eq!(
+            (&erased["email"], &erased["locale"]),
+            (&json!(null), &json!("en"))
+        );
+    }
+}
