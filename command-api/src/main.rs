@@ -1,2 +1,3 @@
 //! (being written)
+mod shard;
 fn main() {}

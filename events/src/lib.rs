@@ -96,6 +96,19 @@ macro_rules! events {
             $record,
         )+)+ }
 
+        /// An event by the kind of its stream.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum StreamEvent { $(
+            #[doc = concat!("Any [`", stringify!($stream), "`].")]
+            $stream($stream),
+        )+ }
+
+        impl From<Event> for StreamEvent {
+            fn from(event: Event) -> Self {
+                match event { $($( Event::$record(fact) => Self::$stream($stream::$variant(fact)), )+)+ }
+            }
+        }
+
         impl Event {
             /// The type of this event.
             pub const fn event_type(&self) -> EventType {

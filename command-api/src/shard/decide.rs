@@ -1,0 +1,182 @@
+//! One command against what the shard knows: the events to record and the answer to give after the commit.
+//! Pure: it changes the state it is given and nothing else; if the commit fails, that state is dropped.
+
+use domain::{
+    Decider, Refusal,
+    email::{self, EmailStream},
+    order::OrderStream,
+    user::UserStream,
+};
+use events::{
+    Actor, Envelope, Event, Idempotency, Metadata, StreamVersion,
+    ids::{CommandId, EventId},
+    timestamp::Timestamp,
+};
+
+use super::{
+    request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request},
+    state::{BrokenSequence, ShardState, Versioned},
+};
+
+/// Names this program in `ce_source`.
+const SOURCE: &str = "/orderlog/command-api";
+
+/// What a command comes to.
+#[derive(Debug)]
+pub struct Decision {
+    /// To be recorded, in this order and together; none when things already are as asked for.
+    pub events: Vec<Envelope>,
+    /// To be answered after that, and not before.
+    pub answer: Result<Accepted, Refused>,
+}
+
+impl Decision {
+    fn without_events(answer: Result<Accepted, Refused>) -> Self {
+        Self { events: Vec::new(), answer }
+    }
+}
+
+/// Decides `request` as `command_id`. The state is as after the events when this returns.
+pub fn decide(
+    state: &mut ShardState,
+    command_id: CommandId,
+    request: Request,
+    in_flight: impl Fn(&IdempotencyRequest) -> bool,
+) -> Result<Decision, BrokenSequence> {
+    if let Some(answer) = request.idempotency.as_ref().and_then(|key| replay(state, key, in_flight)) {
+        return Ok(Decision::without_events(answer));
+    }
+    let mut recorder = Recorder::new(command_id, &request);
+    let expected = request.expected.as_ref();
+    let matches = |version| expected.is_none_or(|condition| condition.matches(version));
+    let answer = match request.command {
+        Command::Order { id, command } => {
+            let before = state.order(id);
+            let decided = weigh::<OrderStream>(&before, command, matches, Refused::Order);
+            record(decided, before.version, &mut recorder, |event, metadata| state.apply_order(event, metadata))?
+                .map(|()| Accepted::Order(answer(state.order(id))))
+        }
+        Command::User { id, command } => {
+            let before = state.user(id);
+            let decided = weigh::<UserStream>(&before, command, matches, Refused::User);
+            record(decided, before.version, &mut recorder, |event, metadata| state.apply_user(event, metadata))?
+                .map(|()| Accepted::User(answer(state.user(id))))
+        }
+        Command::Register { email_hash, id, command } => {
+            let (claim, before) = (state.email(email_hash), state.user(id));
+            let claiming = email::Command {
+                actor: command.actor,
+                at: command.at,
+                action: email::Action::Claim { email_hash, user_id: id },
+            };
+            // Both are weighed before either is recorded: they are one decision.
+            let claimed = weigh::<EmailStream>(&claim, claiming, |_| true, |_| Refused::AddressTaken);
+            let registered = weigh::<UserStream>(&before, command, matches, Refused::User);
+            match (claimed, registered) {
+                (Ok(claimed), Ok(registered)) => {
+                    let apply = |event: &_, metadata: &_| state.apply_email(event, metadata);
+                    let _ = record(Ok(claimed), claim.version, &mut recorder, apply)?;
+                    let apply = |event: &_, metadata: &_| state.apply_user(event, metadata);
+                    record(Ok(registered), before.version, &mut recorder, apply)?
+                        .map(|()| Accepted::User(answer(state.user(id))))
+                }
+                (Err(refused), _) | (_, Err(refused)) => Err(refused),
+            }
+        }
+    };
+    Ok(Decision { events: recorder.events, answer })
+}
+
+/// What the log says about the key, if it has seen it.
+fn replay(
+    state: &ShardState,
+    request: &IdempotencyRequest,
+    in_flight: impl Fn(&IdempotencyRequest) -> bool,
+) -> Option<Result<Accepted, Refused>> {
+    let record = state.key(&(request.caller, request.key.clone()))?;
+    Some(if record.fingerprint != request.fingerprint {
+        Err(Refused::KeyReused)
+    } else if in_flight(request) {
+        Err(Refused::KeyInFlight)
+    } else {
+        Ok(Accepted::Order(answer(record.order.clone())))
+    })
+}
+
+/// The order of checks of the HTTP contract: may he (404, 403), is it the expected version (412), do the rules allow it (409).
+fn weigh<D: Decider>(
+    before: &Versioned<D::State>,
+    command: D::Command,
+    matches: impl Fn(StreamVersion) -> bool,
+    refused: impl Fn(D::Rejection) -> Refused,
+) -> Result<Vec<D::Event>, Refused> {
+    D::permit(&before.state, &command).map_err(|refusal| match refusal {
+        Refusal::NotFound => Refused::NotFound,
+        Refusal::NotAllowed => Refused::NotAllowed,
+    })?;
+    if !matches(before.version) {
+        return Err(Refused::Stale { current: before.version });
+    }
+    D::decide(&before.state, command).map_err(refused)
+}
+
+/// Gives the decided events their place in the stream, and takes them into the state.
+fn record<E: Into<Event>>(
+    decided: Result<Vec<E>, Refused>,
+    mut version: StreamVersion,
+    recorder: &mut Recorder,
+    mut apply: impl FnMut(&E, &Metadata) -> Result<(), BrokenSequence>,
+) -> Result<Result<(), Refused>, BrokenSequence> {
+    let events = match decided {
+        Ok(events) => events,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    for event in events {
+        version += 1;
+        let metadata = recorder.metadata(version);
+        apply(&event, &metadata)?;
+        recorder.events.push(Envelope { metadata, event: event.into() });
+    }
+    Ok(Ok(()))
+}
+
+fn answer<State>(after: Versioned<State>) -> Answer<State> {
+    Answer { state: after.state, version: after.version, token: None }
+}
+
+/// Writes the metadata of one command's events.
+struct Recorder {
+    template: Metadata,
+    events: Vec<Envelope>,
+}
+
+impl Recorder {
+    fn new(command_id: CommandId, request: &Request) -> Self {
+        let (actor, time): (Actor, Timestamp) = match &request.command {
+            Command::Order { command, .. } => (command.actor, command.at),
+            Command::User { command, .. } | Command::Register { command, .. } => (command.actor, command.at),
+        };
+        let idempotency = request
+            .idempotency
+            .as_ref()
+            .map(|request| Idempotency { key: request.key.clone(), fingerprint: request.fingerprint });
+        let template = Metadata {
+            event_id: EventId::derived(command_id, 0),
+            source: SOURCE.to_owned(),
+            time,
+            version: 0,
+            command_id,
+            correlation_id: request.correlation_id,
+            causation_id: command_id.0,
+            actor,
+            idempotency,
+            traceparent: request.traceparent.clone(),
+        };
+        Self { template, events: Vec::new() }
+    }
+
+    fn metadata(&self, version: StreamVersion) -> Metadata {
+        let event_id = EventId::derived(self.template.command_id, self.events.len());
+        Metadata { event_id, version, ..self.template.clone() }
+    }
+}

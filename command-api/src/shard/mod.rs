@@ -1,0 +1,296 @@
+//! Shards: the single writers of the log (D2), and the way for a command to its writer.
+//!
+//! Nothing outside this folder knows how a command becomes a fact; nothing in it knows HTTP.
+
+mod decide;
+mod ids;
+mod owner;
+mod request;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Sender, TrySendError};
+use domain::{order, user};
+use event_log::{
+    KafkaSettings, LogError, Schemas,
+    membership::{Membership, Ownership},
+    topics,
+};
+use events::ids::{CommandId, EmailHash, OrderId, UserId};
+use owner::{Owner, Task};
+use parking_lot::{Mutex, RwLock};
+use runtime::health::Health;
+use tokio::sync::{oneshot, watch};
+use uuid::Uuid;
+
+pub use request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
+
+/// Commands that wait for one shard at most; more are refused.
+const QUEUE_COMMANDS_MAX: usize = 4_096;
+/// How long a caller waits for the answer to a command.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
+/// How long giving a shard up waits for the batch under way; the fence covers what takes longer.
+const GIVE_UP_WAIT_MAX: Duration = Duration::from_secs(5);
+const GIVE_UP_CHECK: Duration = Duration::from_millis(2);
+
+const NOT_OWNED: &str = "this node does not own the shard";
+const QUEUE_FULL: &str = "too many commands are waiting";
+const TOO_LATE: &str = "the shard did not get to the command in time";
+
+/// The way to every shard that this process owns.
+#[derive(Clone)]
+pub struct Shards(Arc<Inner>);
+
+struct Inner {
+    count: u16,
+    /// The queues of the owned shards.
+    owned: RwLock<BTreeMap<u16, Sender<Task>>>,
+    /// For spreading new streams over them.
+    next: AtomicUsize,
+}
+
+/// Keeps this process in the group of owners.
+pub struct Ownerships {
+    membership: Arc<Membership>,
+    failure: watch::Receiver<Option<String>>,
+}
+
+/// The thread of an owner, as the group's listener sees it.
+struct Running {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Shards {
+    /// Joins the owners of shards as `instance`.
+    pub async fn join(
+        kafka: KafkaSettings,
+        schemas: Arc<Schemas>,
+        instance: &str,
+        health: Health,
+    ) -> Result<(Self, Ownerships), LogError> {
+        let count = topics::partition_count(&kafka).await?;
+        let shards = Self(Arc::new(Inner { count, owned: RwLock::default(), next: AtomicUsize::new(0) }));
+        let (failed, failure) = watch::channel(None);
+        // The owners need the membership, whose listener makes them: it is handed over once it is there.
+        let (hand_over, handed_over) = crossbeam_channel::bounded::<Arc<Membership>>(1);
+        let membership = Mutex::new(None);
+        let running = Mutex::new(BTreeMap::<u16, Running>::new());
+        let listener = {
+            let (shards, kafka) = (shards.clone(), kafka.clone());
+            move |change| match change {
+                Ownership::Assigned(assigned) => {
+                    let mut slot = membership.lock();
+                    let Some(member) = slot.take().or_else(|| handed_over.recv().ok()) else { return };
+                    for shard in assigned {
+                        let owner = Owning { shards: &shards, kafka: &kafka, schemas: &schemas, health: &health };
+                        match owner.start(shard, &member, &failed) {
+                            Ok(owner) => drop(running.lock().insert(shard, owner)),
+                            Err(error) => drop(failed.send(Some(format!("no thread for shard {shard}: {error}")))),
+                        }
+                    }
+                    *slot = Some(member);
+                }
+                Ownership::Revoked(revoked) => {
+                    tracing::info!(?revoked, "giving shards up");
+                    let mut running = running.lock();
+                    shards.give_up(revoked.iter().filter_map(|shard| running.remove(shard).map(|owner| (*shard, owner))).collect());
+                }
+                Ownership::Failed(reason) => drop(failed.send(Some(reason))),
+            }
+        };
+        let membership = Arc::new(Membership::join(&kafka, instance, Arc::new(listener))?);
+        // The receiver lives in the listener, which lives in the membership.
+        drop(hand_over.send(Arc::clone(&membership)));
+        Ok((shards, Ownerships { membership, failure }))
+    }
+
+    /// Carries a command out. The answer comes after the commit.
+    pub async fn submit(&self, request: Request) -> Result<Accepted, Refused> {
+        let shard = match &request.command {
+            Command::Order { id, .. } => ids::shard_of(id, self.0.count),
+            Command::User { id, .. } => ids::shard_of(id, self.0.count),
+            Command::Register { email_hash, .. } => ids::shard_of(email_hash, self.0.count),
+        };
+        let (reply, answer) = oneshot::channel();
+        let claimed = Arc::new(AtomicBool::new(false));
+        let id = CommandId(Uuid::now_v7());
+        self.enqueue(
+            shard,
+            Task::Command { request: Box::new(request), id, claimed: Arc::clone(&claimed), reply },
+        )?;
+        match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(_dropped)) => Err(Refused::OutcomeUnknown),
+            // Not taken yet: now it never will be.
+            Err(_late) if !claimed.swap(true, Ordering::AcqRel) => Err(Refused::Unavailable(TOO_LATE)),
+            Err(_late) => Err(Refused::OutcomeUnknown),
+        }
+    }
+
+    /// An id for a new order: on the shard of (caller, key) where there is a key, else on one of the owned.
+    pub fn new_order_id(&self, key: Option<(UserId, &str)>) -> Result<OrderId, Refused> {
+        let shard = match key {
+            Some((caller, key)) => ids::shard_of_key(caller, key, self.0.count),
+            None => self.any_owned().ok_or(Refused::Unavailable(NOT_OWNED))?,
+        };
+        Ok(ids::draw_order(shard, self.0.count))
+    }
+
+    /// An id for the user who claims this address: on the address's shard.
+    pub fn new_user_id(&self, email: EmailHash) -> UserId {
+        ids::draw_user(ids::shard_of(email, self.0.count), self.0.count)
+    }
+
+    /// The user who has claimed this address.
+    pub async fn user_of(&self, email: EmailHash) -> Result<Option<Arc<user::User>>, Refused> {
+        let shard = ids::shard_of(email, self.0.count);
+        let claimed_by = self.read(shard, move |state| state.email(email).state.claimed_by()).await?;
+        match claimed_by {
+            Some(id) => self.user(id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// The user of this id, unless erased.
+    pub async fn user(&self, id: UserId) -> Result<Option<Arc<user::User>>, Refused> {
+        let shard = ids::shard_of(id, self.0.count);
+        let state = self.read(shard, move |state| state.user(id).state).await?;
+        Ok(match state {
+            user::State::Active(user) => Some(user),
+            user::State::NotRegistered | user::State::Erased(_) => None,
+        })
+    }
+
+    /// The order of this id as it is now.
+    pub async fn order(&self, id: OrderId) -> Result<order::State, Refused> {
+        self.read(ids::shard_of(id, self.0.count), move |state| state.order(id).state).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        shard: u16,
+        read: impl FnOnce(&state::ShardState) -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let task = Task::Read(Box::new(move |state| drop(reply.send(state.map(read)))));
+        self.enqueue(shard, task)?;
+        match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) | Err(_) => Err(Refused::Unavailable(TOO_LATE)),
+        }
+    }
+
+    fn enqueue(&self, shard: u16, task: Task) -> Result<(), Refused> {
+        let owned = self.0.owned.read();
+        let queue = owned.get(&shard).ok_or(Refused::Unavailable(NOT_OWNED))?;
+        queue.try_send(task).map_err(|refused| match refused {
+            TrySendError::Full(_) => Refused::Unavailable(QUEUE_FULL),
+            TrySendError::Disconnected(_) => Refused::Unavailable(NOT_OWNED),
+        })
+    }
+
+    fn any_owned(&self) -> Option<u16> {
+        let owned = self.0.owned.read();
+        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
+        owned.keys().nth(turn.checked_rem(owned.len())?).copied()
+    }
+
+    /// Stops owners and waits, bounded, until they have.
+    fn give_up(&self, owners: Vec<(u16, Running)>) {
+        let mut owned = self.0.owned.write();
+        for (shard, owner) in &owners {
+            owned.remove(shard);
+            owner.stop.store(true, Ordering::Release);
+        }
+        drop(owned);
+        let until = Instant::now() + GIVE_UP_WAIT_MAX;
+        for (shard, owner) in owners {
+            while !owner.thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(GIVE_UP_CHECK);
+            }
+            if !owner.thread.is_finished() {
+                tracing::warn!(shard, "the batch under way takes long; its outcome is the log's to tell");
+            }
+        }
+    }
+}
+
+impl Ownerships {
+    /// Ends with the reason when the process can no longer own anything.
+    pub async fn failed(&mut self) -> String {
+        match self.failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the listener of the group is gone".to_owned(),
+        }
+    }
+
+    /// Leaves the group: finishes the batches under way, gives every shard up. Blocks.
+    pub fn leave(&self) {
+        self.membership.leave();
+    }
+}
+
+/// What it takes to start an owner.
+struct Owning<'a> {
+    shards: &'a Shards,
+    kafka: &'a KafkaSettings,
+    schemas: &'a Arc<Schemas>,
+    health: &'a Health,
+}
+
+impl Owning<'_> {
+    fn start(
+        &self,
+        shard: u16,
+        membership: &Arc<Membership>,
+        failed: &watch::Sender<Option<String>>,
+    ) -> std::io::Result<Running> {
+        let (queue, tasks) = crossbeam_channel::bounded(QUEUE_COMMANDS_MAX);
+        let stop = Arc::new(AtomicBool::new(false));
+        let owner = Owner {
+            shard,
+            kafka: self.kafka.clone(),
+            schemas: Arc::clone(self.schemas),
+            membership: Arc::clone(membership),
+            tasks,
+            stop: Arc::clone(&stop),
+            health: self.health.component(format!("shard {shard}")),
+        };
+        // Not ready from this moment on, so that readiness never flickers.
+        owner.health.waiting("taking the shard up");
+        let dies = PanicAlarm { shard, failed: failed.clone() };
+        let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
+            let _alarm = dies;
+            owner.run();
+        })?;
+        self.shards.0.owned.write().insert(shard, queue);
+        Ok(Running { stop, thread })
+    }
+}
+
+/// Says so when the thread that holds it panics.
+struct PanicAlarm {
+    shard: u16,
+    failed: watch::Sender<Option<String>>,
+}
+
+impl Drop for PanicAlarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.failed.send(Some(format!("the owner of shard {} panicked", self.shard))));
+        }
+    }
+}

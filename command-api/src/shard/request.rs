@@ -1,0 +1,129 @@
+//! What a shard is asked, and what it answers.
+
+use domain::{order, user};
+use events::{
+    StreamVersion,
+    ids::{CorrelationId, EmailHash, OrderId, UserId},
+};
+use runtime::{consistency::ConsistencyToken, etag::IfMatch};
+
+/// A command, and the conditions under which it was sent.
+#[derive(Debug)]
+pub struct Request {
+    /// What to do.
+    pub command: Command,
+    /// The versions that the stream must be at.
+    pub expected: Option<IfMatch>,
+    /// The client's name for this intent.
+    pub idempotency: Option<IdempotencyRequest>,
+    /// The intent across all that it causes.
+    pub correlation_id: CorrelationId,
+    /// W3C trace context of the caller.
+    pub traceparent: Option<String>,
+}
+
+/// What to do, and with which stream.
+#[derive(Debug)]
+pub enum Command {
+    /// Something with an order.
+    Order {
+        /// Which one.
+        id: OrderId,
+        /// What.
+        command: order::Command,
+    },
+    /// Something with a user.
+    User {
+        /// Which one.
+        id: UserId,
+        /// What.
+        command: user::Command,
+    },
+    /// Claim the address and register the user, in one transaction; both live on the same shard.
+    Register {
+        /// The address.
+        email_hash: EmailHash,
+        /// Whom, drawn onto the address's shard.
+        id: UserId,
+        /// A `user::Action::Register`.
+        command: user::Command,
+    },
+}
+
+/// An idempotency key as a request carries it.
+#[derive(Debug, Clone)]
+pub struct IdempotencyRequest {
+    /// Who sent it: keys of different callers never meet.
+    pub caller: UserId,
+    /// The key, unquoted.
+    pub key: String,
+    /// SHA-256 of the parsed request.
+    pub fingerprint: [u8; 32],
+}
+
+/// What became of a command that was not refused.
+#[derive(Debug, Clone)]
+pub struct Answer<State> {
+    /// The stream's state after the command.
+    pub state: State,
+    /// Its version.
+    pub version: StreamVersion,
+    /// How far a read model must be to show it; `None` when nothing had to be recorded.
+    pub token: Option<ConsistencyToken>,
+}
+
+/// What became of a command that was not refused, by kind of stream.
+#[derive(Debug, Clone)]
+pub enum Accepted {
+    /// The order after the command.
+    Order(Answer<order::State>),
+    /// The user after the command.
+    User(Answer<user::State>),
+}
+
+impl Accepted {
+    pub(super) fn set_token(&mut self, token: ConsistencyToken) {
+        match self {
+            Self::Order(answer) => answer.token = Some(token),
+            Self::User(answer) => answer.token = Some(token),
+        }
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Unknown, or somebody else's.
+    #[error("not found")]
+    NotFound,
+    /// Not for this role.
+    #[error("not allowed")]
+    NotAllowed,
+    /// `If-Match` names other versions.
+    #[error("stale: the version is {current}")]
+    Stale {
+        /// The stream's version.
+        current: StreamVersion,
+    },
+    /// An order's rule was broken.
+    #[error(transparent)]
+    Order(order::Rejection),
+    /// A user's rule was broken.
+    #[error(transparent)]
+    User(user::Rejection),
+    /// Another user has claimed the address.
+    #[error("address taken")]
+    AddressTaken,
+    /// The key was used for another request.
+    #[error("idempotency key reused")]
+    KeyReused,
+    /// The request with this key is still being worked on.
+    #[error("idempotency key in flight")]
+    KeyInFlight,
+    /// Nothing was done; it may be sent again.
+    #[error("unavailable: {0}")]
+    Unavailable(&'static str),
+    /// Whether it was done is not known.
+    #[error("outcome unknown")]
+    OutcomeUnknown,
+}
