@@ -37,15 +37,21 @@ pub struct WriterSchema(Schema);
 impl std::str::FromStr for WriterSchema {
     type Err = CodecError;
     fn from_str(json: &str) -> Result<Self, CodecError> {
-        json.parse().map(Self).map_err(|error: serde_avro_fast::schema::SchemaError| {
-            CodecError::Schema(error.to_string())
-        })
+        json.parse()
+            .map(Self)
+            .map_err(|error: serde_avro_fast::schema::SchemaError| {
+                CodecError::Schema(error.to_string())
+            })
     }
 }
 
 /// The committed schemas, in the order of [`EventType::ALL`].
-static COMMITTED: LazyLock<Vec<Option<Schema>>> =
-    LazyLock::new(|| EventType::ALL.iter().map(|each| each.schema_json().parse().ok()).collect());
+static COMMITTED: LazyLock<Vec<Option<Schema>>> = LazyLock::new(|| {
+    EventType::ALL
+        .iter()
+        .map(|each| each.schema_json().parse().ok())
+        .collect()
+});
 
 /// The id of the schema that a framed value was written with.
 pub fn schema_id(framed: &[u8]) -> Result<u32, CodecError> {
@@ -60,7 +66,11 @@ pub fn encode(event: &Event, schema_id: u32, mut out: Vec<u8>) -> Result<Vec<u8>
 }
 
 /// Reads a framed event of type `event_type` that was written with `writer`.
-pub fn decode(event_type: EventType, writer: &WriterSchema, framed: &[u8]) -> Result<Event, CodecError> {
+pub fn decode(
+    event_type: EventType,
+    writer: &WriterSchema,
+    framed: &[u8],
+) -> Result<Event, CodecError> {
     let (_, body) = split(framed)?;
     Event::read_body(event_type, writer, body)
 }
@@ -78,8 +88,12 @@ pub(crate) fn write<T: Serialize>(
         .map_err(|error| CodecError::Write(error.to_string()))
 }
 
-pub(crate) fn read<T: DeserializeOwned>(writer: &WriterSchema, body: &[u8]) -> Result<T, CodecError> {
-    serde_avro_fast::from_datum_slice(body, &writer.0).map_err(|error| CodecError::Read(error.to_string()))
+pub(crate) fn read<T: DeserializeOwned>(
+    writer: &WriterSchema,
+    body: &[u8],
+) -> Result<T, CodecError> {
+    serde_avro_fast::from_datum_slice(body, &writer.0)
+        .map_err(|error| CodecError::Read(error.to_string()))
 }
 
 fn split(framed: &[u8]) -> Result<(u32, &[u8]), CodecError> {

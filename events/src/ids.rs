@@ -112,8 +112,10 @@ impl std::str::FromStr for EmailHash {
     type Err = InvalidId;
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let mut hash = [0; 32];
-        hex::decode_to_slice(text, &mut hash)
-            .map_err(|_| InvalidId { kind: "EmailHash", expected: "64 hex digits" })?;
+        hex::decode_to_slice(text, &mut hash).map_err(|_| InvalidId {
+            kind: "EmailHash",
+            expected: "64 hex digits",
+        })?;
         Ok(Self(hash))
     }
 }
@@ -126,7 +128,9 @@ impl Serialize for EmailHash {
 
 impl<'de> Deserialize<'de> for EmailHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
     }
 }
 

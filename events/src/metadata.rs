@@ -107,15 +107,31 @@ pub fn write_headers(
     let mut uuid = uuid::Uuid::encode_buffer();
     header("content-type", CONTENT_TYPE);
     header("ce_specversion", SPEC_VERSION);
-    header("ce_id", metadata.event_id.0.hyphenated().encode_lower(&mut uuid));
+    header(
+        "ce_id",
+        metadata.event_id.0.hyphenated().encode_lower(&mut uuid),
+    );
     header("ce_type", event_type.name());
     header("ce_source", &metadata.source);
     header("ce_time", &metadata.time.to_string());
     header("ce_subject", &stream.to_string());
     header("ce_streamversion", &metadata.version.to_string());
-    header("ce_commandid", metadata.command_id.0.hyphenated().encode_lower(&mut uuid));
-    header("ce_correlationid", metadata.correlation_id.0.hyphenated().encode_lower(&mut uuid));
-    header("ce_causationid", metadata.causation_id.hyphenated().encode_lower(&mut uuid));
+    header(
+        "ce_commandid",
+        metadata.command_id.0.hyphenated().encode_lower(&mut uuid),
+    );
+    header(
+        "ce_correlationid",
+        metadata
+            .correlation_id
+            .0
+            .hyphenated()
+            .encode_lower(&mut uuid),
+    );
+    header(
+        "ce_causationid",
+        metadata.causation_id.hyphenated().encode_lower(&mut uuid),
+    );
     header("ce_actor", &metadata.actor.to_string());
     if let Some(Idempotency { key, fingerprint }) = &metadata.idempotency {
         header("ce_idempotencykey", key);
@@ -144,7 +160,10 @@ pub fn read_headers<'a>(
             .map_err(|_| InvalidHeader("ce_requestdigest"))
     });
     let idempotency = match (raw.idempotencykey, fingerprint.transpose()?) {
-        (Some(key), Some(fingerprint)) => Some(Idempotency { key: key.to_owned(), fingerprint }),
+        (Some(key), Some(fingerprint)) => Some(Idempotency {
+            key: key.to_owned(),
+            fingerprint,
+        }),
         (Some(_), None) => return Err(InvalidHeader("ce_requestdigest")),
         (None, _) => None,
     };
@@ -200,5 +219,7 @@ impl<'a> RawHeaders<'a> {
 }
 
 fn parse<T: FromStr>(value: Option<&str>, name: &'static str) -> Result<T, InvalidHeader> {
-    value.and_then(|text| text.parse().ok()).ok_or(InvalidHeader(name))
+    value
+        .and_then(|text| text.parse().ok())
+        .ok_or(InvalidHeader(name))
 }

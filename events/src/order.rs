@@ -1,6 +1,9 @@
 //! Facts about orders. One struct per `.avsc` of `schemas/orders/`; what each field means is documented there,
 //! for us and for downstream teams alike.
-#![expect(missing_docs, reason = "fields are documented in the Avro schemas, the contract")]
+#![expect(
+    missing_docs,
+    reason = "fields are documented in the Avro schemas, the contract"
+)]
 
 use serde::{Deserialize, Serialize};
 

@@ -111,7 +111,10 @@ impl DataKey {
         mac.update(text.as_bytes());
         let digest = mac.finalize().into_bytes();
         let nonce = digest.first_chunk::<NONCE_BYTES>()?;
-        let payload = Payload { msg: text.as_bytes(), aad: &context };
+        let payload = Payload {
+            msg: text.as_bytes(),
+            aad: &context,
+        };
         let ciphertext = self.cipher.encrypt(&Nonce::from(*nonce), payload).ok()?;
         let mut bytes = Vec::with_capacity(1 + NONCE_BYTES + ciphertext.len());
         bytes.push(FORMAT);
@@ -121,15 +124,26 @@ impl DataKey {
     }
 
     /// Opens what [`DataKey::seal`] sealed for the same subject and field.
-    pub fn open(&self, subject: UserId, field: Field, sealed: &Sealed) -> Result<String, NotOpened> {
+    pub fn open(
+        &self,
+        subject: UserId,
+        field: Field,
+        sealed: &Sealed,
+    ) -> Result<String, NotOpened> {
         let (format, rest) = sealed.0.split_first().ok_or(NotOpened)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(NotOpened)?;
         if *format != FORMAT {
             return Err(NotOpened);
         }
         let context = context(subject, field);
-        let payload = Payload { msg: ciphertext, aad: &context };
-        let text = self.cipher.decrypt(&Nonce::from(*nonce), payload).map_err(|_| NotOpened)?;
+        let payload = Payload {
+            msg: ciphertext,
+            aad: &context,
+        };
+        let text = self
+            .cipher
+            .decrypt(&Nonce::from(*nonce), payload)
+            .map_err(|_| NotOpened)?;
         String::from_utf8(text).map_err(|_| NotOpened)
     }
 }
@@ -167,7 +181,10 @@ mod tests {
     fn what_is_sealed_opens_again_and_does_not_show() {
         let key = DataKey::new(&[1; 32]);
         let sealed = key.seal(SUBJECT, Field::Email, "ada@example.com").unwrap();
-        assert_eq!(key.open(SUBJECT, Field::Email, &sealed).unwrap(), "ada@example.com");
+        assert_eq!(
+            key.open(SUBJECT, Field::Email, &sealed).unwrap(),
+            "ada@example.com"
+        );
         assert!(!sealed.as_bytes().windows(3).any(|window| window == b"ada"));
     }
 
@@ -175,15 +192,27 @@ mod tests {
     fn another_key_subject_field_or_byte_does_not_open_it() {
         let key = DataKey::new(&[1; 32]);
         let sealed = key.seal(SUBJECT, Field::Email, "ada@example.com").unwrap();
-        assert_eq!(DataKey::new(&[2; 32]).open(SUBJECT, Field::Email, &sealed), Err(NotOpened));
-        assert_eq!(key.open(UserId(Uuid::from_u128(8)), Field::Email, &sealed), Err(NotOpened));
+        assert_eq!(
+            DataKey::new(&[2; 32]).open(SUBJECT, Field::Email, &sealed),
+            Err(NotOpened)
+        );
+        assert_eq!(
+            key.open(UserId(Uuid::from_u128(8)), Field::Email, &sealed),
+            Err(NotOpened)
+        );
         assert_eq!(key.open(SUBJECT, Field::Name, &sealed), Err(NotOpened));
         for index in 0..sealed.as_bytes().len() {
             let mut damaged = sealed.as_bytes().to_vec();
             damaged[index] ^= 1;
-            assert_eq!(key.open(SUBJECT, Field::Email, &Sealed(damaged)), Err(NotOpened));
+            assert_eq!(
+                key.open(SUBJECT, Field::Email, &Sealed(damaged)),
+                Err(NotOpened)
+            );
         }
-        assert_eq!(key.open(SUBJECT, Field::Email, &Sealed(vec![1; 5])), Err(NotOpened));
+        assert_eq!(
+            key.open(SUBJECT, Field::Email, &Sealed(vec![1; 5])),
+            Err(NotOpened)
+        );
     }
 
     #[test]
@@ -191,6 +220,9 @@ mod tests {
         let key = DataKey::new(&[1; 32]);
         let seal = |text| key.seal(SUBJECT, Field::Note, text).unwrap();
         assert_eq!(seal("leave at door"), seal("leave at door"));
-        assert_ne!(seal("leave at door").0[1..13], seal("leave at the door").0[1..13]);
+        assert_ne!(
+            seal("leave at door").0[1..13],
+            seal("leave at the door").0[1..13]
+        );
     }
 }

@@ -74,7 +74,10 @@ mod tests {
 
     #[test]
     fn an_impossible_instant_is_said_to_be_one() {
-        assert_eq!(Timestamp::from_micros(i64::MAX).to_utc(), Err(InvalidTimestamp));
+        assert_eq!(
+            Timestamp::from_micros(i64::MAX).to_utc(),
+            Err(InvalidTimestamp)
+        );
         assert_eq!("yesterday".parse::<Timestamp>(), Err(InvalidTimestamp));
     }
 }

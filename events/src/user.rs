@@ -1,6 +1,9 @@
 //! Facts about users, and about the e-mail addresses they claim. One struct per `.avsc` of `schemas/users/`;
 //! what each field means is documented there, for us and for downstream teams alike.
-#![expect(missing_docs, reason = "fields are documented in the Avro schemas, the contract")]
+#![expect(
+    missing_docs,
+    reason = "fields are documented in the Avro schemas, the contract"
+)]
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +33,10 @@ pub struct NotificationPreferences {
 impl Default for NotificationPreferences {
     /// Who has not said otherwise wants both.
     fn default() -> Self {
-        Self { order_emails: true, order_sms: true }
+        Self {
+            order_emails: true,
+            order_sms: true,
+        }
     }
 }
 
