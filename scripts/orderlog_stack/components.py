@@ -1,6 +1,7 @@
 """What is run: one small class per third-party component, in the order they start."""
 
 import base64
+import json
 import os
 import pwd
 import shutil
@@ -143,6 +144,11 @@ class Postgres(Component):
         psql = [tools.postgres("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1",
                 "-p", str(self.port), "-U", "postgres", "-d", database]
         return self._run(psql, statement, {"PGPASSWORD": self.home.secret("postgres-password")})
+
+    def rows(self, database, query):
+        """The rows of a query, each by its columns' names."""
+        answer = self.sql(database, f"SELECT coalesce(json_agg(found), '[]') FROM ({query}) AS found")
+        return json.loads(answer)
 
     def _run(self, command, given, more_environment=None):
         done = subprocess.run(command, input=given, env={**self.environment(), **(more_environment or {})}, cwd="/",

@@ -22,9 +22,9 @@ def say(line):
     print(line, file=sys.stderr, flush=True)
 
 
-def show_failure(failure):
+def show_failure(failure, program="stack"):
     """The failure's line and the end of the log it points at."""
-    say(f"stack: {failure}")
+    say(f"{program}: {failure}")
     if failure.log:
         for line in log_tail(failure.log):
             say(f"  | {line}")

@@ -5,7 +5,7 @@ import shutil
 import time
 
 from . import probes, processes, services
-from .components import THIRD_PARTY, Postgres
+from .components import THIRD_PARTY
 from .home import NODES_MAX
 from .report import Failure, log_tail, say
 
@@ -22,8 +22,8 @@ def up(home, nodes, components_only):
         third_party = [component(home) for component in THIRD_PARTY]
         start_all(home, third_party)
         if not components_only:
-            nodes = nodes or _running_nodes(home) or 1
-            for name in _recorded_command_apis(home)[nodes:]:
+            nodes = nodes or len(running_command_apis(home)) or 1
+            for name in running_command_apis(home)[nodes:]:
                 stop(home, name)
             _start_services(home, nodes)
     say(f"up after {time.monotonic() - begun:.1f} s (logs in {home.logs})")
@@ -97,9 +97,9 @@ def down(home):
     """Stops everything, last started first. The data stays."""
     with home.lock("stack"):
         for name in reversed(names(home)):
-            if processes.started(home, name):
+            if processes.state(home, name) in ("running", "paused"):
                 say(f"  stopping {name}")
-                stop(home, name)
+            stop(home, name)
 
 
 def reset(home):
@@ -132,13 +132,13 @@ def logs(home, name):
 
 def env(home):
     """`export NAME=value` lines for everything a client, a test or a tool of this stack needs."""
-    for variable, value in services.settings(home, _running_nodes(home) or 1).items():
+    for variable, value in services.settings(home, len(running_command_apis(home)) or 1).items():
         print(f"export {variable}={shlex.quote(value)}")
 
 
 def names(home):
     """Every process of this stack in the order they start."""
-    nodes = _recorded_command_apis(home) or services.command_apis(1)
+    nodes = running_command_apis(home) or services.command_apis(1)
     return [*(component.name for component in THIRD_PARTY), "providers", *nodes, "projections", "notifier"]
 
 
@@ -153,15 +153,6 @@ def component_of(home, name):
     raise Failure(f"there is no process named {name!r}; scripts/stack status lists them")
 
 
-def _recorded_command_apis(home):
+def running_command_apis(home):
+    """The names of the command-api processes that belong to the stack now."""
     return [name for name in services.command_apis(NODES_MAX) if processes.started(home, name)]
-
-
-def _running_nodes(home):
-    """How many command-api processes belong to the stack now; 0 when none runs."""
-    return len(_recorded_command_apis(home))
-
-
-def sql(home, statement):
-    """Rows of the `orderlog` database, for the demo."""
-    return Postgres(home).sql("orderlog", statement)

@@ -1,0 +1,80 @@
+"""Orderlog's HTTP API, asked with the standard library only."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+from orderlog_stack.report import Failure
+
+ANSWER_WITHIN_S = 30
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+ATTEMPTS_MAX = 10
+RETRY_AFTER_S_MAX = 5
+
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Answer:
+    """Status, headers and the JSON body."""
+
+    def __init__(self, status, headers, body):
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    def __getitem__(self, name):
+        return self.body[name]
+
+
+def call(screen, method, url, body=None, token=None, expect=(200,), shown=True, **headers):
+    """Sends one request, shows it and its answer; another status than expected is a failure.
+
+    503 says that nothing was decided: the request is repeated after `Retry-After`.
+    Headers are given as keyword arguments, `If_Match="..."`.
+    """
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    if shown:
+        screen.request(method, "/" + url.split("/", 3)[-1], body, headers)
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        answer = _send(method, url, body, {**headers, **({"Authorization": f"Bearer {token}"} if token else {})})
+        if answer.status != 503 or attempt == ATTEMPTS_MAX:
+            break
+        time.sleep(min(float(answer.headers.get("Retry-After") or 1), RETRY_AFTER_S_MAX))
+    if shown:
+        screen.answer(answer.status, answer.body, answer.headers)
+    if answer.status not in expect:
+        raise Failure(f"{method} {url} answered {answer.status}, not {expect}: {json.dumps(answer.body)[:500]}")
+    return answer
+
+
+def _send(method, url, body, headers):
+    data = None if body is None else json.dumps(body).encode()
+    if data is not None:
+        headers = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(url, data=data, method=method, headers=headers)
+    try:
+        with _opener.open(request, timeout=ANSWER_WITHIN_S) as answer:
+            return Answer(answer.status, answer.headers, _json(answer.read(ANSWER_BYTES_MAX)))
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.headers, _json(error.read(ANSWER_BYTES_MAX)))
+    except OSError as error:
+        raise Failure(f"{method} {url}: {getattr(error, 'reason', error)}") from error
+
+
+def _json(data):
+    try:
+        return json.loads(data) if data else None
+    except ValueError:
+        return data.decode("utf-8", "replace")
+
+
+def eventually(what, ask, within_s=30.0, every_s=0.1):
+    """Asks until the answer is neither None nor empty; fails after the given time."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        found = ask()
+        if found:
+            return found
+        time.sleep(every_s)
+    raise Failure(f"{what} did not appear within {within_s:.0f} s")

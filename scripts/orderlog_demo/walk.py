@@ -1,0 +1,205 @@
+"""The walk itself: each step asks the running system and shows what came of it."""
+
+import json
+import os
+import subprocess
+import uuid
+
+from orderlog_stack import services
+from orderlog_stack.home import CHECKOUT
+from orderlog_stack.report import Failure
+
+from . import documents
+from .client import call, eventually
+
+PASSWORD = "correct horse battery staple"
+EXAMPLE_CSV = CHECKOUT / "examples" / "orders.csv"
+COMMAND_WITHIN_S = 600
+
+
+class Walk:
+    """What the steps know of the system and of what earlier steps made."""
+
+    def __init__(self, screen, home, settings, postgres, listener):
+        self.screen = screen
+        self.home = home
+        self.settings = settings
+        self.postgres = postgres
+        self.listener = listener
+        self.commands = settings["ORDERLOG_COMMAND_URLS"].split(",")[0]
+        self.queries = settings["ORDERLOG_QUERY_URL"]
+        self.email = f"ada.{uuid.uuid4().hex[:12]}@example.com"
+        self.phone = "+447700900123"
+        self.orders = []
+
+    def run(self):
+        """All steps in their order."""
+        self.register_and_log_in()
+        self.create_orders()
+        self.change_orders()
+        self.refusals()
+        self.read_back()
+        self.show_postgres()
+        self.show_mongodb()
+        self.show_events()
+        self.show_messages()
+        self.rebuild()
+        self.import_csv()
+
+    def register_and_log_in(self):
+        """A user of this run's own, and the admin."""
+        with self.screen.step("Register and log in", "users registered") as row:
+            answer = self.post("/register", {
+                "email": self.email, "password": PASSWORD, "name": "Ada Lovelace", "phone": self.phone, "locale": "en-GB",
+            }, expect=(201,))
+            self.user = answer["id"]
+            self.token = self.post("/login", {"email": self.email, "password": PASSWORD})["access_token"]
+            self.admin = self.post("/login", {
+                "email": self.settings["ORDERLOG_ADMIN_EMAIL"], "password": self.settings["ORDERLOG_ADMIN_PASSWORD"],
+            }, shown=False)["access_token"]
+            row.count = "1"
+
+    def create_orders(self):
+        """Two orders; the first one's request is sent twice with one Idempotency-Key."""
+        with self.screen.step("Create orders; a repeated request makes no second order", "orders created") as row:
+            key = f'"demo-{uuid.uuid4().hex[:8]}"'
+            order = {
+                "currency": "GBP",
+                "lines": [
+                    {"sku": "TEA-250", "name": "Assam leaf tea 250 g", "quantity": 2, "unit_price": "4.25"},
+                    {"sku": "CUP-1", "name": "Cup", "quantity": 4, "unit_price": "6.00"},
+                ],
+                "note": "Ring twice",
+            }
+            first = self.post("/orders", order, token=self.token, expect=(201,), Idempotency_Key=key)
+            again = self.post("/orders", order, token=self.token, expect=(200, 201), Idempotency_Key=key)
+            if again["id"] != first["id"]:
+                raise Failure(f"the repeated request made a second order, {again['id']}")
+            second = self.post("/orders", {
+                "currency": "GBP", "lines": [{"sku": "CUP-1", "quantity": 1, "unit_price": "6.00"}],
+            }, token=self.token, expect=(201,))
+            self.orders = [first["id"], second["id"]]
+            self.etag = first.headers["ETag"]
+            row.count = "2"
+
+    def change_orders(self):
+        """Update, progress and complete the first order; cancel the second."""
+        with self.screen.step("Update, progress, complete and cancel", "orders changed") as row:
+            first, second = self.orders
+            updated = self.put(f"/orders/{first}", {
+                "lines": [{"sku": "TEA-250", "name": "Assam leaf tea 250 g", "quantity": 3, "unit_price": "4.25"}],
+                "note": "Ring twice",
+            }, token=self.token, If_Match=self.etag)
+            progressed = self.put(f"/orders/{first}/status", {"status": "in_progress"}, token=self.admin,
+                                  If_Match=updated.headers["ETag"])
+            self.put(f"/orders/{first}/status", {"status": "completed"}, token=self.admin,
+                     If_Match=progressed.headers["ETag"])
+            self.last = self.post(f"/orders/{second}/cancel", {"reason": "Ordered twice"}, token=self.token)
+            row.count = "4"
+
+    def refusals(self):
+        """A stale version, a broken rule, and several mistakes at once."""
+        with self.screen.step("What is refused", "requests refused") as row:
+            first, second = self.orders
+            self.put(f"/orders/{first}", {"lines": [{"sku": "X", "quantity": 1, "unit_price": "1.00"}]},
+                     token=self.token, If_Match=self.etag, expect=(412,))
+            self.put(f"/orders/{second}/status", {"status": "completed"}, token=self.admin, expect=(409,))
+            self.post("/orders", {
+                "currency": "GBP", "lines": [{"sku": "", "quantity": 0, "unit_price": "1.005"}],
+            }, token=self.token, expect=(422,))
+            row.count = "3"
+
+    def read_back(self):
+        """The query API, asked to wait until it has seen the last command."""
+        with self.screen.step("Read back what was just written", "queries") as row:
+            wait = {"Consistency_Token": self.last.headers["Consistency-Token"]}
+            for order in self.orders:
+                self.get(f"/orders/{order}", token=self.token, **wait)
+            listed = self.get("/orders?limit=10", token=self.token, shown=False)
+            self.screen.line(f"GET /orders lists {len(listed['items'])} orders of this user, the newest first")
+            self.get("/users/me", token=self.token)
+            row.count = str(len(self.orders) + 2)
+
+    def show_postgres(self):
+        """The user's row as any reader of the database sees it."""
+        with self.screen.step("The user's row in PostgreSQL", "rows shown") as row:
+            rows = eventually("the user's row", lambda: self.postgres.rows(
+                "orderlog", f"SELECT * FROM users WHERE id = '{uuid.UUID(self.user)}'"))
+            for name, value in rows[0].items():
+                self.screen.line(f"{name:<18} {value}")
+            self.screen.remark("e-mail, name and phone are sealed with a key of the user's own; destroying it erases them")
+            row.count = str(len(rows))
+
+    def show_mongodb(self):
+        """The orders' documents as any reader of the database sees them."""
+        with self.screen.step("The orders' documents in MongoDB", "documents shown") as row:
+            for order in self.orders:
+                found = eventually("the order's document", lambda id_=order: documents.find(
+                    self.home.address("mongodb"), "orderlog", "orders", {"_id": id_}))
+                self.screen.line(json.dumps(found[0], ensure_ascii=False))
+            row.count = str(len(self.orders))
+
+    def show_events(self):
+        """The events behind all that, read by Kafka's own console consumer."""
+        with self.screen.step("The events in Kafka, the only source of truth", "events shown") as row:
+            found = self.listener.events_of({self.user, *self.orders}, count=7)
+            for position, headers, stream in found:
+                self.screen.line(
+                    f"{headers.get('ce_type', '?'):<24} {stream}  version {headers.get('ce_streamversion', '?')}  "
+                    f"{position}  {headers.get('ce_time', '')}"
+                )
+            row.count = str(len(found))
+
+    def show_messages(self):
+        """What the stand-in for SendGrid and Twilio received for this user."""
+        with self.screen.step("E-mails and SMS, as the providers' stand-in got them", "messages sent") as row:
+            url = self.settings["ORDERLOG_PROVIDERS_URL"]
+
+            def received():
+                mails = call(self.screen, "GET", f"{url}/messages?to={self.email}", shown=False)["items"]
+                texts = call(self.screen, "GET", f"{url}/messages?to=%2B{self.phone[1:]}", shown=False)["items"]
+                return (mails, texts) if len(mails) >= 5 and len(texts) >= 4 else None
+
+            mails, texts = eventually("the five e-mails and four SMS", received)
+            for mail in reversed(mails):
+                self.screen.line(f"mail  {mail['to']}  {mail['subject']}")
+            for text in reversed(texts[:4]):
+                self.screen.line(f"SMS   {text['to']}  {text['text']}")
+            self.screen.remark(f"all of them: {url}/")
+            row.count = f"{len(mails)} + {min(len(texts), 4)}"
+
+    def rebuild(self):
+        """Both read models filled anew from the log, then compared with a fold of it."""
+        with self.screen.step("Rebuild both read models from the log and verify them", "rebuild and verify"):
+            for command in (["rebuild", "users"], ["rebuild", "orders"], ["verify"]):
+                self.tool(["projections", *command])
+
+    def import_csv(self):
+        """The example file; a second run finds everything there already."""
+        with self.screen.step("Import orders from a CSV file", "import and reconcile"):
+            self.tool(["import-orders", str(EXAMPLE_CSV)])
+
+    def tool(self, command):
+        """Runs one of our own commands and shows what it prints."""
+        self.screen.line(f"$ {command[0]} {' '.join(os.path.relpath(part) if os.path.exists(part) else part for part in command[1:])}")
+        done = subprocess.Popen(
+            [str(services.binaries(self.home) / command[0]), *command[1:]],
+            env={**os.environ, **self.settings, "LOG_FILTER": "warn"}, cwd=CHECKOUT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, text=True,
+        )
+        for line in done.stdout:
+            self.screen.line(line.rstrip("\n"))
+        if done.wait(COMMAND_WITHIN_S) != 0:
+            raise Failure(f"{' '.join(command)} ended with exit code {done.returncode}; its messages are above")
+
+    def get(self, path, **more):
+        """GET of the query API."""
+        return call(self.screen, "GET", self.queries + path, **more)
+
+    def post(self, path, body, **more):
+        """POST to the command API."""
+        return call(self.screen, "POST", self.commands + path, body, **more)
+
+    def put(self, path, body, **more):
+        """PUT to the command API."""
+        return call(self.screen, "PUT", self.commands + path, body, **more)
