@@ -18,7 +18,7 @@ pub use events::OrderEvent;
 
 use crate::{
     Decider, Refusal, is_oneself, may_do_everything,
-    values::{Attributes, Lines, Reason},
+    values::{Attributes, Invalid, Lines, Reason},
 };
 
 /// What may be done to an order, by whom and when.
@@ -79,6 +79,20 @@ pub enum NewStatus {
     Completed,
     /// It is called off.
     Cancelled,
+}
+
+impl NewStatus {
+    /// Reads the name of a status that can be asked for.
+    pub fn parse(name: &str) -> Result<Self, Invalid> {
+        match name {
+            "in_progress" => Ok(Self::InProgress),
+            "completed" => Ok(Self::Completed),
+            "cancelled" => Ok(Self::Cancelled),
+            _ => Err(Invalid::NotOneOf {
+                allowed: "in_progress, completed, cancelled",
+            }),
+        }
+    }
 }
 
 /// Where an order stands.

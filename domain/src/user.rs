@@ -16,7 +16,10 @@ use events::{
     },
 };
 
-use crate::{Decider, Refusal, is_oneself, may_do_everything, values::Locale};
+use crate::{
+    Decider, Refusal, is_oneself, may_do_everything,
+    values::{Invalid, Locale},
+};
 
 /// What may be done to a user, by whom and when.
 pub type Command = crate::Command<Action>;
@@ -47,6 +50,17 @@ pub enum Action {
     },
     /// Erase the user.
     Erase,
+}
+
+/// Reads the name of a role.
+pub fn parse_role(name: &str) -> Result<Role, Invalid> {
+    match name {
+        "user" => Ok(Role::User),
+        "admin" => Ok(Role::Admin),
+        _ => Err(Invalid::NotOneOf {
+            allowed: "user, admin",
+        }),
+    }
 }
 
 /// All that is known about a new user.

@@ -2,27 +2,24 @@
 //!
 //! Texts are trimmed and control characters refused. What is personal does not show in `Debug`.
 
+mod attributes;
 mod country;
+mod lines;
 mod locale;
 
 use std::fmt;
 
-use events::{currency::UnknownCurrency, order::OrderLine};
+use events::currency::UnknownCurrency;
 use serde::Serialize;
-use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::money::{self, MoneyError, Price};
+use crate::money::MoneyError;
 
-/// How many lines an order may have.
-pub const LINES_MAX: usize = 2_000;
+pub use attributes::{ATTRIBUTES_BYTES_MAX, ATTRIBUTES_LEVELS_MAX, Attributes};
+pub use lines::{LINES_MAX, Lines, NewLine};
+
 /// How many pieces a line may order.
 pub const QUANTITY_MAX: i32 = 1_000_000;
-/// How long an order's attributes may be, as compact JSON.
-pub const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
-/// How deep an order's attributes may be nested; the object itself is the first level.
-pub const ATTRIBUTES_LEVELS_MAX: usize = 32;
-
 /// Why a value is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
@@ -76,6 +73,12 @@ pub enum Invalid {
         /// How many levels are allowed.
         max: usize,
     },
+    /// None of the words that may stand there.
+    #[error("must be one of: {allowed}")]
+    NotOneOf {
+        /// The words, separated by commas.
+        allowed: &'static str,
+    },
     /// Not a phone number.
     #[error("must be a phone number in E.164 form such as +4915112345678")]
     NotE164,
@@ -109,6 +112,7 @@ impl Invalid {
             Self::TooMany { .. } => "too_many",
             Self::TooManyBytes { .. } => "too_many_bytes",
             Self::TooDeep { .. } => "too_deep",
+            Self::NotOneOf { .. } => "not_one_of",
             Self::NotE164 => "not_e164",
             Self::NotBcp47 => "not_bcp47",
             Self::NotEmail => "not_email",
@@ -442,158 +446,6 @@ impl Address {
             Err(errors)
         }
     }
-}
-
-/// The free part of an order: any JSON object, kept as compact JSON with sorted keys, so that equal
-/// objects are equal texts. Not sealed: no place for personal data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attributes(String);
-
-impl Attributes {
-    /// Checks size, depth and keys. Keys must be free of control characters, which not every store takes.
-    pub fn parse(object: Map<String, Value>) -> Result<Self, Invalid> {
-        let mut object = Value::Object(object);
-        check_nesting(&object, ATTRIBUTES_LEVELS_MAX)?;
-        object.sort_all_objects();
-        let text = object.to_string();
-        if text.len() > ATTRIBUTES_BYTES_MAX {
-            return Err(Invalid::TooManyBytes {
-                max: ATTRIBUTES_BYTES_MAX,
-            });
-        }
-        Ok(Self(text))
-    }
-
-    /// Compact JSON.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Attributes that the log holds.
-    pub(crate) fn recorded(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl Default for Attributes {
-    /// The empty object.
-    fn default() -> Self {
-        Self("{}".to_owned())
-    }
-}
-
-impl From<Attributes> for String {
-    fn from(attributes: Attributes) -> Self {
-        attributes.0
-    }
-}
-
-fn check_nesting(value: &Value, levels_left: usize) -> Result<(), Invalid> {
-    let inside = || {
-        levels_left.checked_sub(1).ok_or(Invalid::TooDeep {
-            max: ATTRIBUTES_LEVELS_MAX,
-        })
-    };
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
-        Value::Array(items) => {
-            let inside = inside()?;
-            items
-                .iter()
-                .try_for_each(|item| check_nesting(item, inside))
-        }
-        Value::Object(members) => {
-            let inside = inside()?;
-            members.iter().try_for_each(|(key, member)| {
-                if key.chars().any(char::is_control) {
-                    return Err(Invalid::ControlCharacter);
-                }
-                check_nesting(member, inside)
-            })
-        }
-    }
-}
-
-/// One position of an order as asked for, in the order's currency.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewLine {
-    /// Which article.
-    pub sku: Sku,
-    /// What it is called.
-    pub name: Option<LineName>,
-    /// How many pieces.
-    pub quantity: Quantity,
-    /// What one piece costs.
-    pub unit_price: Price,
-}
-
-/// The lines of an order with their amounts and their sum: 1 to [`LINES_MAX`] of them, each amount and
-/// the sum within 64 bits of minor units.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lines {
-    lines: Vec<OrderLine>,
-    total_minor: i64,
-}
-
-impl Lines {
-    /// Works out amounts and total.
-    pub fn parse(lines: Vec<NewLine>) -> Result<Self, InvalidPart> {
-        let whole = |invalid| InvalidPart {
-            pointer: String::new(),
-            invalid,
-        };
-        if lines.is_empty() {
-            return Err(whole(Invalid::TooFew { min: 1 }));
-        }
-        if lines.len() > LINES_MAX {
-            return Err(whole(Invalid::TooMany { max: LINES_MAX }));
-        }
-        let lines = lines
-            .into_iter()
-            .enumerate()
-            .map(with_amount)
-            .collect::<Result<Vec<_>, _>>()?;
-        let total_minor = money::total(lines.iter().map(|line| line.amount_minor))
-            .map_err(|error| whole(error.into()))?;
-        Ok(Self { lines, total_minor })
-    }
-
-    /// Each line, in the order they were given.
-    pub fn as_slice(&self) -> &[OrderLine] {
-        &self.lines
-    }
-
-    /// The sum of all amounts in minor units.
-    pub const fn total_minor(&self) -> i64 {
-        self.total_minor
-    }
-
-    /// Lines that the log holds.
-    pub(crate) fn recorded(lines: &[OrderLine], total_minor: i64) -> Self {
-        Self {
-            lines: lines.to_vec(),
-            total_minor,
-        }
-    }
-
-    pub(crate) fn into_vec(self) -> Vec<OrderLine> {
-        self.lines
-    }
-}
-
-fn with_amount((index, line): (usize, NewLine)) -> Result<OrderLine, InvalidPart> {
-    let amount_minor =
-        money::amount(line.quantity, line.unit_price).map_err(|error| InvalidPart {
-            pointer: format!("/{index}"),
-            invalid: error.into(),
-        })?;
-    Ok(OrderLine {
-        sku: line.sku.into(),
-        name: line.name.map(String::from),
-        quantity: line.quantity.get(),
-        unit_price_minor: line.unit_price.minor(),
-        amount_minor,
-    })
 }
 
 #[cfg(test)]

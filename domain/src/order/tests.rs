@@ -412,6 +412,24 @@ fn every_rule_has_its_own_name_and_sentence() {
 }
 
 #[test]
+fn a_status_is_asked_for_by_its_name() {
+    for status in [
+        NewStatus::InProgress,
+        NewStatus::Completed,
+        NewStatus::Cancelled,
+    ] {
+        assert_eq!(NewStatus::parse(Status::from(status).name()), Ok(status));
+    }
+    for name in ["created", "Cancelled", " cancelled", ""] {
+        assert_eq!(
+            NewStatus::parse(name).map_err(Invalid::code),
+            Err("not_one_of"),
+            "{name}"
+        );
+    }
+}
+
+#[test]
 fn a_clone_shares_the_contents() {
     let state = order_in(Some(Status::Created)).state;
     let copy = state.clone();

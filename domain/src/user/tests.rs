@@ -120,7 +120,8 @@ fn every_cell_of_phase_actor_and_action() {
     const N: Cell = NotFound;
     const F: Cell = NotAllowed;
     // register; profile, as it is; password, as it is; address, as it is; role, as it is; erase
-    let table: [(fn() -> Given<UserStream>, Actor, [Cell; 10]); 15] = [
+    type Row = (fn() -> Given<UserStream>, Actor, [Cell; 10]);
+    let table: [Row; 15] = [
         (unregistered, OWNER,       [Event, N, N, N, N, N, N, N, N, N]),
         (unregistered, STRANGER,    [F, N, N, N, N, N, N, N, N, N]),
         (unregistered, ADMIN,       [Event, N, N, N, N, N, N, N, N, N]),
@@ -188,7 +189,8 @@ fn a_user_registers_once() {
 
 #[test]
 fn a_patch_changes_what_it_names_and_nothing_else() {
-    let patches: [(ProfilePatch, fn(&mut UserProfileUpdated)); 6] = [
+    type Change = fn(&mut UserProfileUpdated);
+    let patches: [(ProfilePatch, Change); 6] = [
         (
             ProfilePatch {
                 name: Some(sealed("A.")),
@@ -346,6 +348,16 @@ fn roles_are_given_by_admins() {
     active()
         .when(by(STRANGER, 2, change_role(Role::Admin)))
         .then_refused(Refusal::NotFound);
+}
+
+#[test]
+fn a_role_is_given_by_its_name() {
+    assert_eq!(parse_role("user"), Ok(Role::User));
+    assert_eq!(parse_role("admin"), Ok(Role::Admin));
+    assert_eq!(
+        parse_role("Admin").map_err(Invalid::code),
+        Err("not_one_of")
+    );
 }
 
 #[test]

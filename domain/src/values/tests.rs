@@ -1,8 +1,8 @@
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::money::parse_minor;
+use crate::money::{Price, parse_minor};
 
 const EUR: &str = "EUR";
 
@@ -434,6 +434,7 @@ fn every_error_has_its_own_name() {
         Invalid::TooMany { max: 1 },
         Invalid::TooManyBytes { max: 1 },
         Invalid::TooDeep { max: 1 },
+        Invalid::NotOneOf { allowed: "a, b" },
         Invalid::NotE164,
         Invalid::NotBcp47,
         Invalid::NotEmail,
