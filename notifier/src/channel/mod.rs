@@ -1,0 +1,226 @@
+//! The edge to the providers: one module per provider; here what they share, from the HTTP client with its
+//! bounds to the meaning of an answer. Only here is it known what a provider's status means.
+
+pub mod sendgrid;
+pub mod twilio;
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::{RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use crate::schedule::Outcome;
+
+pub use sendgrid::SendGrid;
+pub use twilio::Twilio;
+
+/// Longest excerpt of an answer that goes into a reason.
+const DETAIL_CHARS_MAX: usize = 200;
+/// Most connections to one provider that are kept open while idle.
+const IDLE_CONNECTIONS_MAX: usize = 64;
+
+/// The bounds of a call to a provider.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Time for a whole call, from connecting to the last byte of the answer.
+    pub timeout: Duration,
+    /// Most bytes of an answer that are read.
+    pub answer_bytes_max: usize,
+}
+
+/// The HTTP client of all providers: bounded in time, follows no redirects.
+///
+/// # Errors
+/// When no TLS provider is installed.
+pub fn client(bounds: Bounds) -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .timeout(bounds.timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .user_agent(concat!("orderlog-notifier/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// An answer whose status is known; as much of its body as could be read.
+struct Answer {
+    status: StatusCode,
+    message_id: Option<String>,
+    retry_after: Option<Duration>,
+    body: Vec<u8>,
+}
+
+/// Sends a request; the error is what became of it when there was no answer.
+async fn call(request: RequestBuilder, bounds: Bounds) -> Result<Answer, Outcome> {
+    let response = request
+        .send()
+        .await
+        .map_err(|error| without_answer(&error))?;
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
+    let message_id = header("x-message-id").and_then(reference);
+    let retry_after =
+        header(RETRY_AFTER.as_str()).and_then(|value| parse_retry_after(value, SystemTime::now()));
+    let status = response.status();
+    Ok(Answer {
+        status,
+        message_id,
+        retry_after,
+        body: read_body(response, bounds.answer_bytes_max).await,
+    })
+}
+
+/// The body up to `bytes_max`. One that breaks off, or is too long, is cut: the status has said what matters.
+async fn read_body(mut response: Response, bytes_max: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = bytes_max.saturating_sub(body.len());
+        body.extend(chunk.iter().take(room));
+        if chunk.len() >= room {
+            break;
+        }
+    }
+    body
+}
+
+/// What became of a request that got no answer. Only one that never left is known not to have been taken.
+fn without_answer(error: &reqwest::Error) -> Outcome {
+    if error.is_builder() {
+        return Outcome::Refused("request cannot be made".to_owned());
+    }
+    if error.is_connect() {
+        return Outcome::Failed {
+            reason: "cannot connect".to_owned(),
+            retry_after: None,
+        };
+    }
+    let reason = if error.is_timeout() {
+        "no answer in time"
+    } else {
+        "connection broke before the answer"
+    };
+    Outcome::Unknown(reason.to_owned())
+}
+
+/// What a status means; `detail` says more about a refusal, without personal data.
+fn meaning(
+    answer: &Answer,
+    provider: &str,
+    reference: Option<String>,
+    detail: Option<String>,
+) -> Outcome {
+    let status = answer.status;
+    if status.is_success() {
+        return Outcome::Sent(reference);
+    }
+    let detail = detail
+        .map(|detail| format!(" ({detail})"))
+        .unwrap_or_default();
+    let reason = format!("{provider} answered {}{detail}", status.as_u16());
+    let passing = status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT;
+    if passing {
+        Outcome::Failed {
+            reason,
+            retry_after: answer.retry_after,
+        }
+    } else {
+        Outcome::Refused(reason)
+    }
+}
+
+/// `Retry-After` as seconds or as a date.
+fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    // HTTP dates name their zone GMT, which RFC 2822 knows as an obsolete form.
+    let at: SystemTime = OffsetDateTime::parse(value, &Rfc2822).ok()?.into();
+    Some(at.duration_since(now).unwrap_or_default())
+}
+
+/// A provider's name for a message, if it is one: visible ASCII, not too long.
+fn reference(text: &str) -> Option<String> {
+    let is_one = !text.is_empty()
+        && text.len() <= DETAIL_CHARS_MAX
+        && text.bytes().all(|b| b.is_ascii_graphic());
+    is_one.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16) -> Answer {
+        let status = StatusCode::from_u16(status).unwrap();
+        Answer {
+            status,
+            message_id: None,
+            retry_after: Some(Duration::from_secs(7)),
+            body: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn statuses_mean_what_they_mean() {
+        let sent = Outcome::Sent(None);
+        let failed = |status: u16| Outcome::Failed {
+            reason: format!("twilio answered {status}"),
+            retry_after: Some(Duration::from_secs(7)),
+        };
+        let refused = |status: u16| Outcome::Refused(format!("twilio answered {status}"));
+        for (status, expected) in [
+            (200, sent.clone()),
+            (201, sent.clone()),
+            (202, sent),
+            (302, refused(302)),
+            (400, refused(400)),
+            (401, refused(401)),
+            (404, refused(404)),
+            (408, failed(408)),
+            (429, failed(429)),
+            (500, failed(500)),
+            (503, failed(503)),
+        ] {
+            assert_eq!(
+                meaning(&answer(status), "twilio", None, None),
+                expected,
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, seconds) in [
+            ("0", Some(0)),
+            (" 120 ", Some(120)),
+            ("Sun, 06 Nov 1994 08:51:37 GMT", Some(120)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            assert_eq!(
+                parse_retry_after(value, now),
+                seconds.map(Duration::from_secs),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_reference_is_short_and_visible() {
+        assert_eq!(reference("SM0123"), Some("SM0123".to_owned()));
+        for text in ["", "a b", "a\u{0}", &"x".repeat(DETAIL_CHARS_MAX + 1)] {
+            assert_eq!(reference(text), None);
+        }
+    }
+}
