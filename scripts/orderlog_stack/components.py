@@ -30,7 +30,7 @@ class Component:
     user = None
     stop_signal = signal.SIGTERM
     stop_within_s = 30
-    ready_within_s = 60
+    ready_within_s = 120
 
     def __init__(self, home):
         self.home = home

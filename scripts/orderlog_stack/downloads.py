@@ -25,7 +25,7 @@ BACKOFF_FIRST_S = 2
 ATTEMPT_WITHIN_S = 900
 POLL_S = 0.2
 READ_BYTES = 1024 * 1024
-ERROR_CHARACTERS_MAX = 300
+ERROR_CHARACTERS_MAX = 160
 
 VERSIONS = json.loads((CHECKOUT / "scripts" / "versions.json").read_text())
 
@@ -93,7 +93,7 @@ def maven_artifact(maven, coordinate, staging, what):
 def _maven(maven, goal, arguments, staging, what):
     plugin = f"org.apache.maven.plugins:maven-dependency-plugin:{VERSIONS['maven_dependency_plugin']}:{goal}"
     repository = f"-Dmaven.repo.local={staging / 'repository'}"
-    _with_retries([maven, "-q", "-B", plugin, repository, *arguments], staging, what)
+    _with_retries([maven, "-q", "-B", "-Dstyle.color=never", plugin, repository, *arguments], staging, what)
 
 
 def pip_package(requirement, checksums, staging, what):
@@ -122,7 +122,7 @@ def _with_retries(command, staging, what):
         if _run(command, staging, log, what) == 0:
             return
         if attempt < ATTEMPTS_MAX:
-            say(f"  {what}: {_first_error(log)}; again in {backoff_s} s")
+            say(f"  that failed; again in {backoff_s} s")
             time.sleep(backoff_s)
             backoff_s *= 2
     tool = "Maven" if "pip" not in command else "pip"
@@ -156,8 +156,9 @@ def _size_mb(directory):
 
 
 def _first_error(log):
-    lines = [line.strip() for line in log_tail(log, lines=1000) if "ERROR" in line]
-    return lines[0][:ERROR_CHARACTERS_MAX] if lines else "no error message"
+    lines = [line.split("ERROR", 1)[1].strip("]: ") for line in log_tail(log, lines=1000) if "ERROR" in line]
+    error = lines[0].split(" -> [Help")[0] if lines else "no error message"
+    return error if len(error) <= ERROR_CHARACTERS_MAX else "… " + error[-ERROR_CHARACTERS_MAX:]
 
 
 def check(file, expected):
