@@ -73,15 +73,27 @@ impl Feed {
     ) -> Result<Self, LogError> {
         let mut assignment = TopicPartitionList::new();
         for partition in 0..topics::partition_count(kafka).await? {
-            let offset = from.get(&partition).map_or(Offset::Beginning, |position| Offset::Offset(*position));
+            let offset = from
+                .get(&partition)
+                .map_or(Offset::Beginning, |position| Offset::Offset(*position));
             assignment.add_partition_offset(topic.name(), i32::from(partition), offset)?;
         }
-        let consumer: BaseConsumer =
-            kafka.reader(&format!("orderlog-feed-{}", topic.name()), Isolation::Committed).create()?;
+        let consumer: BaseConsumer = kafka
+            .reader(
+                &format!("orderlog-feed-{}", topic.name()),
+                Isolation::Committed,
+            )
+            .create()?;
         consumer.assign(&assignment)?;
         let (sender, items) = mpsc::channel(BATCHES_QUEUED_MAX);
-        let poller =
-            Poller { consumer, schemas, topic, sender, pending: BTreeMap::new(), halted: BTreeSet::new() };
+        let poller = Poller {
+            consumer,
+            schemas,
+            topic,
+            sender,
+            pending: BTreeMap::new(),
+            halted: BTreeSet::new(),
+        };
         std::thread::Builder::new()
             .name(format!("feed-{}", topic.name()))
             .spawn(move || poller.run())
@@ -119,16 +131,27 @@ impl Poller {
 
     /// One poll. While events are pending it does not wait: what is at hand makes a batch, no timer does.
     fn step(&mut self) -> Result<(), Unfollowed> {
-        let wait = if self.pending.is_empty() { POLL_WAIT } else { Duration::ZERO };
+        let wait = if self.pending.is_empty() {
+            POLL_WAIT
+        } else {
+            Duration::ZERO
+        };
         // The message borrows the consumer, so what it says is taken out before anything else is done.
-        let polled = self.consumer.poll(wait).map(|result| result.map(|message| self.read(&message)));
+        let polled = self
+            .consumer
+            .poll(wait)
+            .map(|result| result.map(|message| self.read(&message)));
         match polled {
             None => self.flush_all(),
             Some(Ok((place, _))) if self.halted.contains(&place.partition) => Ok(()),
             Some(Ok((place, Ok(recorded)))) => {
                 let pending = self.pending.entry(place.partition).or_default();
                 pending.push(recorded);
-                if pending.len() >= BATCH_EVENTS_MAX { self.flush(place.partition) } else { Ok(()) }
+                if pending.len() >= BATCH_EVENTS_MAX {
+                    self.flush(place.partition)
+                } else {
+                    Ok(())
+                }
             }
             Some(Ok((place, Err(reason)))) => self.halt(place, reason),
             Some(Err(KafkaError::PartitionEOF(partition))) => self.caught_up(partition),
@@ -146,26 +169,37 @@ impl Poller {
 
     fn read(&self, message: &BorrowedMessage<'_>) -> (Place, Result<Recorded, String>) {
         let partition = u16::try_from(message.partition()).unwrap_or(u16::MAX);
-        let place = Place { topic: self.topic, partition, offset: message.offset() };
+        let place = Place {
+            topic: self.topic,
+            partition,
+            offset: message.offset(),
+        };
         (place, decode(message, place, &self.schemas))
     }
 
     fn caught_up(&mut self, partition: i32) -> Result<(), Unfollowed> {
-        let Ok(partition) = u16::try_from(partition) else { return Ok(()) };
+        let Ok(partition) = u16::try_from(partition) else {
+            return Ok(());
+        };
         if self.halted.contains(&partition) {
             return Ok(());
         }
         self.flush(partition)?;
-        let position = self
-            .consumer
-            .position()
-            .ok()
-            .and_then(|all| all.find_partition(self.topic.name(), i32::from(partition)).map(|found| found.offset()));
+        let position = self.consumer.position().ok().and_then(|all| {
+            all.find_partition(self.topic.name(), i32::from(partition))
+                .map(|found| found.offset())
+        });
         match position {
-            Some(Offset::Offset(position)) => self.send(Ok(FeedItem::CaughtUp { partition, position })),
+            Some(Offset::Offset(position)) => self.send(Ok(FeedItem::CaughtUp {
+                partition,
+                position,
+            })),
             // Before the first record there is no position: the partition is where it was started.
             _ => match self.started_at(partition) {
-                Some(position) => self.send(Ok(FeedItem::CaughtUp { partition, position })),
+                Some(position) => self.send(Ok(FeedItem::CaughtUp {
+                    partition,
+                    position,
+                })),
                 None => Ok(()),
             },
         }
@@ -173,7 +207,10 @@ impl Poller {
 
     fn started_at(&self, partition: u16) -> Option<i64> {
         let assigned = self.consumer.assignment().ok()?;
-        match assigned.find_partition(self.topic.name(), i32::from(partition))?.offset() {
+        match assigned
+            .find_partition(self.topic.name(), i32::from(partition))?
+            .offset()
+        {
             Offset::Offset(position) => Some(position),
             Offset::Beginning | Offset::Invalid => Some(0),
             Offset::End | Offset::Stored | Offset::OffsetTail(_) => None,
@@ -194,14 +231,24 @@ impl Poller {
 
     fn flush_all(&mut self) -> Result<(), Unfollowed> {
         let partitions: Vec<u16> = self.pending.keys().copied().collect();
-        partitions.into_iter().try_for_each(|partition| self.flush(partition))
+        partitions
+            .into_iter()
+            .try_for_each(|partition| self.flush(partition))
     }
 
     fn flush(&mut self, partition: u16) -> Result<(), Unfollowed> {
-        let Some(records) = self.pending.remove(&partition) else { return Ok(()) };
-        let Some(last) = records.last() else { return Ok(()) };
+        let Some(records) = self.pending.remove(&partition) else {
+            return Ok(());
+        };
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
         let position = last.place.offset + 1;
-        self.send(Ok(FeedItem::Batch { partition, records, position }))
+        self.send(Ok(FeedItem::Batch {
+            partition,
+            records,
+            position,
+        }))
     }
 
     fn send(&self, item: Result<FeedItem, LogError>) -> Result<(), Unfollowed> {

@@ -56,11 +56,17 @@ impl Membership {
             .client(instance)
             .set("group.id", GROUP)
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", (u32::from(kafka.ownership_session_timeout_seconds) * 1_000).to_string())
+            .set(
+                "session.timeout.ms",
+                (u32::from(kafka.ownership_session_timeout_seconds) * 1_000).to_string(),
+            )
             .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "latest")
-            .create_with_context(Member { owned: Mutex::default(), listener: Arc::clone(&listener) })?;
+            .create_with_context(Member {
+                owned: Mutex::default(),
+                listener: Arc::clone(&listener),
+            })?;
         // One topic of the two: the shards of the other are the same partitions.
         consumer.subscribe(&[Topic::Orders.name()])?;
         let consumer = Arc::new(consumer);
@@ -72,7 +78,11 @@ impl Membership {
                 move || poll(&consumer, &leaving, &*listener)
             })
             .map_err(|error| LogError::Topic(format!("no thread for the group: {error}")))?;
-        Ok(Self { consumer, leaving, thread: Mutex::new(Some(thread)) })
+        Ok(Self {
+            consumer,
+            leaving,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// Asks the group's coordinator whether `shard` is still ours: it accepts a commit only from a member of
@@ -105,7 +115,11 @@ impl Membership {
     }
 }
 
-fn poll(consumer: &BaseConsumer<Member>, leaving: &AtomicBool, listener: &(dyn Fn(Ownership) + Send + Sync)) {
+fn poll(
+    consumer: &BaseConsumer<Member>,
+    leaving: &AtomicBool,
+    listener: &(dyn Fn(Ownership) + Send + Sync),
+) {
     while !leaving.load(Ordering::Acquire) {
         match consumer.poll(POLL_WAIT) {
             // Assigned partitions are paused; what was fetched before that is of no interest.
@@ -172,5 +186,9 @@ impl ConsumerContext for Member {
 }
 
 fn shards(partitions: &TopicPartitionList) -> Vec<u16> {
-    partitions.elements().iter().filter_map(|element| u16::try_from(element.partition()).ok()).collect()
+    partitions
+        .elements()
+        .iter()
+        .filter_map(|element| u16::try_from(element.partition()).ok())
+        .collect()
 }

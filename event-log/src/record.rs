@@ -20,7 +20,13 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}@{}", self.topic.name(), self.partition, self.offset)
+        write!(
+            f,
+            "{}/{}@{}",
+            self.topic.name(),
+            self.partition,
+            self.offset
+        )
     }
 }
 
@@ -34,10 +40,16 @@ pub struct Recorded {
 }
 
 /// Reads a record; the error says what is wrong with it.
-pub(crate) fn decode(message: &impl Message, place: Place, schemas: &Schemas) -> Result<Recorded, String> {
+pub(crate) fn decode(
+    message: &impl Message,
+    place: Place,
+    schemas: &Schemas,
+) -> Result<Recorded, String> {
     let headers = message.headers().ok_or("no headers")?;
     let (event_type, metadata) = metadata::read_headers(
-        headers.iter().filter_map(|header| header.value.map(|value| (header.key, value))),
+        headers
+            .iter()
+            .filter_map(|header| header.value.map(|value| (header.key, value))),
     )
     .map_err(|error| error.to_string())?;
     let value = message.payload().ok_or("no value")?;
@@ -45,7 +57,14 @@ pub(crate) fn decode(message: &impl Message, place: Place, schemas: &Schemas) ->
     let writer = schemas.writer(schema_id)?;
     let event = codec::decode(event_type, &writer, value).map_err(|error| error.to_string())?;
     if event_type.topic() != place.topic {
-        return Err(format!("{} does not belong into topic {}", event_type.name(), place.topic.name()));
+        return Err(format!(
+            "{} does not belong into topic {}",
+            event_type.name(),
+            place.topic.name()
+        ));
     }
-    Ok(Recorded { place, envelope: Envelope { metadata, event } })
+    Ok(Recorded {
+        place,
+        envelope: Envelope { metadata, event },
+    })
 }

@@ -7,7 +7,8 @@ use events::{EventType, codec::WriterSchema};
 use parking_lot::RwLock;
 use schema_registry_converter::{
     async_impl::schema_registry::{
-        SrSettings, get_all_versions, get_schema_by_id, get_schema_by_subject_and_version, post_schema,
+        SrSettings, get_all_versions, get_schema_by_id, get_schema_by_subject_and_version,
+        post_schema,
     },
     error::SRCError,
     schema_registry_common::{SchemaType, SuppliedSchema},
@@ -66,17 +67,25 @@ impl Schemas {
             let subject = event_type.subject();
             let committed = parsed(event_type.schema_json());
             // A subject that is not there yet is told from an unreachable registry by the listing's answer.
-            for version in get_all_versions(&settings, subject.clone()).await.map_err(not_registered(&subject))? {
-                let registered = get_schema_by_subject_and_version(&settings, &subject, Some(version))
-                    .await
-                    .map_err(unreachable)?;
-                let writer = registered.schema.parse().map_err(|error: events::codec::CodecError| {
-                    RegistryError::Unreadable {
-                        subject: subject.clone(),
-                        id: registered.id,
-                        reason: error.to_string(),
-                    }
-                })?;
+            for version in get_all_versions(&settings, subject.clone())
+                .await
+                .map_err(not_registered(&subject))?
+            {
+                let registered =
+                    get_schema_by_subject_and_version(&settings, &subject, Some(version))
+                        .await
+                        .map_err(unreachable)?;
+                let writer =
+                    registered
+                        .schema
+                        .parse()
+                        .map_err(
+                            |error: events::codec::CodecError| RegistryError::Unreadable {
+                                subject: subject.clone(),
+                                id: registered.id,
+                                reason: error.to_string(),
+                            },
+                        )?;
                 writers.insert(registered.id, Arc::new(writer));
                 if parsed(&registered.schema) == committed {
                     own.insert(event_type, registered.id);
@@ -87,7 +96,12 @@ impl Schemas {
             }
         }
         let runtime = tokio::runtime::Handle::current();
-        Ok(Arc::new(Self { settings, runtime, own, writers: RwLock::new(writers) }))
+        Ok(Arc::new(Self {
+            settings,
+            runtime,
+            own,
+            writers: RwLock::new(writers),
+        }))
     }
 
     /// The id under which the committed schema of `event_type` is registered.
@@ -104,8 +118,12 @@ impl Schemas {
             .runtime
             .block_on(get_schema_by_id(id, &self.settings))
             .map_err(|error| format!("schema {id}: {error}"))?;
-        let writer: Arc<WriterSchema> =
-            Arc::new(registered.schema.parse().map_err(|error| format!("schema {id}: {error}"))?);
+        let writer: Arc<WriterSchema> = Arc::new(
+            registered
+                .schema
+                .parse()
+                .map_err(|error| format!("schema {id}: {error}"))?,
+        );
         self.writers.write().insert(id, Arc::clone(&writer));
         Ok(writer)
     }
@@ -117,12 +135,15 @@ pub async fn register(settings: &KafkaSettings) -> Result<usize, RegistryError> 
         .timeout(REGISTRY_TIMEOUT)
         .build()
         .map_err(|error| RegistryError::Unreachable(error.to_string()))?;
-    http.put(format!("{}/config", settings.schema_registry_url.trim_end_matches('/')))
-        .json(&serde_json::json!({ "compatibility": COMPATIBILITY }))
-        .send()
-        .await
-        .and_then(reqwest::Response::error_for_status)
-        .map_err(|error| RegistryError::Unreachable(error.to_string()))?;
+    http.put(format!(
+        "{}/config",
+        settings.schema_registry_url.trim_end_matches('/')
+    ))
+    .json(&serde_json::json!({ "compatibility": COMPATIBILITY }))
+    .send()
+    .await
+    .and_then(reqwest::Response::error_for_status)
+    .map_err(|error| RegistryError::Unreachable(error.to_string()))?;
     let settings = connect(settings)?;
     for event_type in EventType::ALL {
         let schema = SuppliedSchema::new(
@@ -131,22 +152,32 @@ pub async fn register(settings: &KafkaSettings) -> Result<usize, RegistryError> 
             event_type.schema_json().to_owned(),
         );
         let subject = event_type.subject();
-        post_schema(&settings, subject.clone(), schema).await.map_err(|error| {
-            if error.retriable {
-                unreachable(error)
-            } else {
-                RegistryError::Refused { subject, reason: error.to_string() }
-            }
-        })?;
+        post_schema(&settings, subject.clone(), schema)
+            .await
+            .map_err(|error| {
+                if error.retriable {
+                    unreachable(error)
+                } else {
+                    RegistryError::Refused {
+                        subject,
+                        reason: error.to_string(),
+                    }
+                }
+            })?;
     }
     Ok(EventType::ALL.len())
 }
 
 fn connect(settings: &KafkaSettings) -> Result<SrSettings, RegistryError> {
-    SrSettings::new_builder(settings.schema_registry_url.trim_end_matches('/').to_owned())
-        .set_timeout(REGISTRY_TIMEOUT)
-        .build()
-        .map_err(unreachable)
+    SrSettings::new_builder(
+        settings
+            .schema_registry_url
+            .trim_end_matches('/')
+            .to_owned(),
+    )
+    .set_timeout(REGISTRY_TIMEOUT)
+    .build()
+    .map_err(unreachable)
 }
 
 fn unreachable(error: SRCError) -> RegistryError {
@@ -155,7 +186,13 @@ fn unreachable(error: SRCError) -> RegistryError {
 
 fn not_registered(subject: &str) -> impl FnOnce(SRCError) -> RegistryError {
     let subject = subject.to_owned();
-    move |error| if error.retriable { unreachable(error) } else { RegistryError::NotRegistered(subject) }
+    move |error| {
+        if error.retriable {
+            unreachable(error)
+        } else {
+            RegistryError::NotRegistered(subject)
+        }
+    }
 }
 
 fn parsed(json: &str) -> Option<serde_json::Value> {

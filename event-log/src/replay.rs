@@ -38,7 +38,9 @@ pub fn replay_shard(
     mut apply: impl FnMut(Recorded),
 ) -> Result<u64, LogError> {
     let ends = stable_ends(kafka, partition, go_on)?;
-    let consumer: BaseConsumer = kafka.reader("command-api-replay", Isolation::Committed).create()?;
+    let consumer: BaseConsumer = kafka
+        .reader("command-api-replay", Isolation::Committed)
+        .create()?;
     let mut assignment = TopicPartitionList::new();
     for topic in Topic::ALL {
         assignment.add_partition_offset(topic.name(), i32::from(partition), Offset::Beginning)?;
@@ -50,7 +52,11 @@ pub fn replay_shard(
         match consumer.poll(POLL_WAIT) {
             Some(Ok(message)) => {
                 if let Some(topic) = topic_named(message.topic()) {
-                    let place = Place { topic, partition, offset: message.offset() };
+                    let place = Place {
+                        topic,
+                        partition,
+                        offset: message.offset(),
+                    };
                     let recorded = decode(&message, place, schemas)
                         .map_err(|reason| LogError::Undecodable { at: place, reason })?;
                     apply(recorded);
@@ -66,14 +72,20 @@ pub fn replay_shard(
             None => {}
         }
         let reached = positions(&consumer)?;
-        if ends.iter().all(|(topic, end)| reached.get(topic).is_some_and(|position| position >= end)) {
+        if ends
+            .iter()
+            .all(|(topic, end)| reached.get(topic).is_some_and(|position| position >= end))
+        {
             return Ok(count);
         }
         let sum: i64 = reached.values().sum();
         if sum > last_progress.1 {
             last_progress = (Instant::now(), sum);
         } else if last_progress.0.elapsed() > NO_PROGRESS_MAX || !go_on() {
-            return Err(LogError::Stalled(NO_PROGRESS_MAX, format!("replaying shard {partition}")));
+            return Err(LogError::Stalled(
+                NO_PROGRESS_MAX,
+                format!("replaying shard {partition}"),
+            ));
         }
     }
 }
@@ -84,22 +96,31 @@ fn stable_ends(
     partition: u16,
     go_on: &dyn Fn() -> bool,
 ) -> Result<BTreeMap<Topic, i64>, LogError> {
-    let uncommitted: BaseConsumer = kafka.reader("command-api-ends", Isolation::Uncommitted).create()?;
-    let committed: BaseConsumer = kafka.reader("command-api-ends", Isolation::Committed).create()?;
+    let uncommitted: BaseConsumer = kafka
+        .reader("command-api-ends", Isolation::Uncommitted)
+        .create()?;
+    let committed: BaseConsumer = kafka
+        .reader("command-api-ends", Isolation::Committed)
+        .create()?;
     let started = Instant::now();
     let mut ends = BTreeMap::new();
     for topic in Topic::ALL {
-        let (low, end) = uncommitted.fetch_watermarks(topic.name(), i32::from(partition), REQUEST_TIMEOUT)?;
+        let (low, end) =
+            uncommitted.fetch_watermarks(topic.name(), i32::from(partition), REQUEST_TIMEOUT)?;
         if low == end {
             continue; // Nothing to read, and so never a position to compare with.
         }
         loop {
-            let (_, stable) = committed.fetch_watermarks(topic.name(), i32::from(partition), REQUEST_TIMEOUT)?;
+            let (_, stable) =
+                committed.fetch_watermarks(topic.name(), i32::from(partition), REQUEST_TIMEOUT)?;
             if stable >= end {
                 break;
             }
             if started.elapsed() > NO_PROGRESS_MAX || !go_on() {
-                let what = format!("waiting for an open transaction in {}/{partition} to end", topic.name());
+                let what = format!(
+                    "waiting for an open transaction in {}/{partition} to end",
+                    topic.name()
+                );
                 return Err(LogError::Stalled(NO_PROGRESS_MAX, what));
             }
             std::thread::sleep(STABLE_RECHECK);
@@ -112,7 +133,9 @@ fn stable_ends(
 fn positions(consumer: &BaseConsumer) -> Result<BTreeMap<Topic, i64>, LogError> {
     let mut reached = BTreeMap::new();
     for element in consumer.position()?.elements() {
-        if let (Some(topic), Offset::Offset(position)) = (topic_named(element.topic()), element.offset()) {
+        if let (Some(topic), Offset::Offset(position)) =
+            (topic_named(element.topic()), element.offset())
+        {
             reached.insert(topic, position);
         }
     }
@@ -125,24 +148,25 @@ pub(crate) fn topic_named(name: &str) -> Option<Topic> {
 
 /// Whether the client mends it by itself, or it is no error at all.
 pub(crate) fn is_passing(error: &KafkaError) -> bool {
-    match error {
-        KafkaError::PartitionEOF(_) => true,
-        other => matches!(
-            other.rdkafka_error_code(),
-            Some(
-                RDKafkaErrorCode::BrokerTransportFailure
-                    | RDKafkaErrorCode::AllBrokersDown
-                    | RDKafkaErrorCode::Resolve
-                    | RDKafkaErrorCode::OperationTimedOut
-                    | RDKafkaErrorCode::RequestTimedOut
-                    | RDKafkaErrorCode::LeaderNotAvailable
-                    | RDKafkaErrorCode::NotLeaderForPartition
-                    | RDKafkaErrorCode::CoordinatorLoadInProgress
-                    | RDKafkaErrorCode::CoordinatorNotAvailable
-                    | RDKafkaErrorCode::NotCoordinator
-                    | RDKafkaErrorCode::UnknownTopicOrPartition
-                    | RDKafkaErrorCode::OffsetNotAvailable
-            )
-        ),
+    if matches!(error, KafkaError::PartitionEOF(_)) {
+        return true;
     }
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::RequestTimedOut
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::WaitingForCoordinator
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::OffsetNotAvailable
+        )
+    )
 }

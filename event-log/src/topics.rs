@@ -47,12 +47,16 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
             .set("min.insync.replicas", &min_insync)
         })
         .collect();
-    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT)).request_timeout(Some(REQUEST_TIMEOUT));
+    let options = AdminOptions::new()
+        .operation_timeout(Some(REQUEST_TIMEOUT))
+        .request_timeout(Some(REQUEST_TIMEOUT));
     for made in admin.create_topics(&wanted, &options).await? {
         match made {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, code)) => {
-                return Err(LogError::Topic(format!("topic {topic} could not be made: {code}")));
+                return Err(LogError::Topic(format!(
+                    "topic {topic} could not be made: {code}"
+                )));
             }
         }
     }
@@ -73,10 +77,21 @@ async fn check_retention(
     options: &AdminOptions,
 ) -> Result<(), LogError> {
     let resources = Topic::ALL.map(|topic| ResourceSpecifier::Topic(topic.name()));
-    for (topic, described) in Topic::ALL.iter().zip(admin.describe_configs(&resources, options).await?) {
-        let described = described
-            .map_err(|code| LogError::Topic(format!("topic {} cannot be described: {code}", topic.name())))?;
-        for (key, wanted) in [("cleanup.policy", "delete"), ("retention.ms", "-1"), ("retention.bytes", "-1")] {
+    for (topic, described) in Topic::ALL
+        .iter()
+        .zip(admin.describe_configs(&resources, options).await?)
+    {
+        let described = described.map_err(|code| {
+            LogError::Topic(format!(
+                "topic {} cannot be described: {code}",
+                topic.name()
+            ))
+        })?;
+        for (key, wanted) in [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+        ] {
             let found = described.get(key).and_then(|entry| entry.value.as_deref());
             if found != Some(wanted) {
                 return Err(LogError::Topic(format!(
@@ -113,14 +128,23 @@ pub async fn partition_count(kafka: &KafkaSettings) -> Result<u16, LogError> {
 }
 
 /// The committed end of every partition of `topic`: the offset that the next committed record will at least have.
-pub async fn end_positions(kafka: &KafkaSettings, topic: Topic) -> Result<BTreeMap<u16, i64>, LogError> {
+pub async fn end_positions(
+    kafka: &KafkaSettings,
+    topic: Topic,
+) -> Result<BTreeMap<u16, i64>, LogError> {
     let partitions = partition_count(kafka).await?;
     let kafka = kafka.clone();
     blocking(move || {
-        let consumer: BaseConsumer = kafka.reader("orderlog-ends", Isolation::Committed).create()?;
+        let consumer: BaseConsumer = kafka
+            .reader("orderlog-ends", Isolation::Committed)
+            .create()?;
         (0..partitions)
             .map(|partition| {
-                let (_, end) = consumer.fetch_watermarks(topic.name(), i32::from(partition), REQUEST_TIMEOUT)?;
+                let (_, end) = consumer.fetch_watermarks(
+                    topic.name(),
+                    i32::from(partition),
+                    REQUEST_TIMEOUT,
+                )?;
                 Ok((partition, end))
             })
             .collect()
@@ -142,5 +166,7 @@ pub async fn reachable(kafka: &KafkaSettings, patience: Duration) -> Result<(), 
 async fn blocking<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
-    tokio::task::spawn_blocking(ask).await.unwrap_or(Err(LogError::FeedEnded))
+    tokio::task::spawn_blocking(ask)
+        .await
+        .unwrap_or(Err(LogError::FeedEnded))
 }

@@ -51,7 +51,11 @@ impl From<KafkaError> for WriteError {
                     | RDKafkaErrorCode::InvalidProducerIdMapping
             )
         );
-        if fenced { Self::Fenced(error) } else { Self::Unknown(error) }
+        if fenced {
+            Self::Fenced(error)
+        } else {
+            Self::Unknown(error)
+        }
     }
 }
 
@@ -65,11 +69,20 @@ pub struct ShardWriter {
 impl ShardWriter {
     /// Opens the writer of shard `partition`: fences every earlier one and waits until what it left open is
     /// settled. Only the owner of the shard may call it. Blocks up to [`INIT_TIMEOUT`].
-    pub fn open(kafka: &KafkaSettings, schemas: Arc<Schemas>, partition: u16) -> Result<Self, WriteError> {
+    pub fn open(
+        kafka: &KafkaSettings,
+        schemas: Arc<Schemas>,
+        partition: u16,
+    ) -> Result<Self, WriteError> {
         let producer: ThreadedProducer<Deliveries> = kafka
             .client(&format!("command-api.shard-{partition}"))
             .set("transactional.id", format!("command-api.shard-{partition}"))
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+            .set(
+                "transaction.timeout.ms",
+                TRANSACTION_TIMEOUT.as_millis().to_string(),
+            )
+            // librdkafka wants requests to end before the transaction can.
+            .set("socket.timeout.ms", BATCH_TIMEOUT.as_millis().to_string())
             .set("delivery.timeout.ms", BATCH_TIMEOUT.as_millis().to_string())
             .set("acks", "all")
             .set("linger.ms", "0")
@@ -77,15 +90,36 @@ impl ShardWriter {
             .set("batch.num.messages", BATCH_EVENTS_MAX.to_string())
             .create_with_context(Deliveries::default())?;
         producer.init_transactions(INIT_TIMEOUT)?;
-        Ok(Self { producer, schemas, partition })
+        Ok(Self {
+            producer,
+            schemas,
+            partition,
+        })
     }
 
     /// Appends `batch` (1 to [`BATCH_EVENTS_MAX`] events of this shard) in one transaction and returns the
     /// offsets, in order, after the commit. After an error other than [`WriteError::Invalid`] drop the writer.
     pub fn append(&mut self, batch: &[Envelope]) -> Result<Vec<i64>, WriteError> {
-        let values = batch.iter().map(|envelope| self.encode(envelope)).collect::<Result<Vec<_>, _>>()?;
+        self.transaction(batch)
+            .map_err(|error| match self.producer.client().fatal_error() {
+                // A fenced producer purges its queue: the deliveries tell only of that.
+                Some((RDKafkaErrorCode::Fenced, _)) => {
+                    WriteError::Fenced(KafkaError::MessageProduction(RDKafkaErrorCode::Fenced))
+                }
+                Some(_) | None => error,
+            })
+    }
+
+    fn transaction(&self, batch: &[Envelope]) -> Result<Vec<i64>, WriteError> {
+        let values = batch
+            .iter()
+            .map(|envelope| self.encode(envelope))
+            .collect::<Result<Vec<_>, _>>()?;
         self.producer.begin_transaction()?;
-        self.producer.client().context().expect_deliveries(batch.len());
+        self.producer
+            .client()
+            .context()
+            .expect_deliveries(batch.len());
         for (index, (envelope, value)) in batch.iter().zip(&values).enumerate() {
             self.send(index, envelope, value)?;
         }
@@ -111,7 +145,12 @@ impl ShardWriter {
         let event_type = envelope.event.event_type();
         let mut headers = Some(OwnedHeaders::new_with_capacity(HEADERS_USUAL));
         metadata::write_headers(&envelope.metadata, event_type, stream, |key, value| {
-            headers = headers.take().map(|all| all.insert(Header { key, value: Some(value) }));
+            headers = headers.take().map(|all| {
+                all.insert(Header {
+                    key,
+                    value: Some(value),
+                })
+            });
         });
         let key = stream.to_string();
         let mut record = BaseRecord::with_opaque_to(event_type.topic().name(), index)
@@ -121,7 +160,9 @@ impl ShardWriter {
         if let Some(headers) = headers {
             record = record.headers(headers);
         }
-        self.producer.send(record).map_err(|(error, _)| error.into())
+        self.producer
+            .send(record)
+            .map_err(|(error, _)| error.into())
     }
 }
 
@@ -141,19 +182,29 @@ struct Batch {
 
 impl Deliveries {
     fn expect_deliveries(&self, count: usize) {
-        *self.batch.lock() = Batch { outstanding: count, offsets: vec![0; count], error: None };
+        *self.batch.lock() = Batch {
+            outstanding: count,
+            offsets: vec![0; count],
+            error: None,
+        };
     }
 
     fn delivered(&self, timeout: Duration) -> Result<Vec<i64>, KafkaError> {
         let mut batch = self.batch.lock();
         let in_time = !self
             .settled
-            .wait_while_for(&mut batch, |batch| batch.outstanding > 0 && batch.error.is_none(), timeout)
+            .wait_while_for(
+                &mut batch,
+                |batch| batch.outstanding > 0 && batch.error.is_none(),
+                timeout,
+            )
             .timed_out();
         match batch.error.take() {
             Some(error) => Err(error),
             None if in_time || batch.outstanding == 0 => Ok(std::mem::take(&mut batch.offsets)),
-            None => Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)),
+            None => Err(KafkaError::MessageProduction(
+                RDKafkaErrorCode::MessageTimedOut,
+            )),
         }
     }
 }
@@ -181,7 +232,10 @@ impl ProducerContext for Deliveries {
 }
 
 mod commit {
-    #![expect(unsafe_code, reason = "the crate's commit flushes in 100 ms steps; the native call does not wait")]
+    #![expect(
+        unsafe_code,
+        reason = "the crate's commit flushes in 100 ms steps; the native call does not wait"
+    )]
     use std::{ffi::CStr, time::Duration};
 
     use rdkafka::{
@@ -198,12 +252,15 @@ mod commit {
         let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the client outlives the call, and the returned error, if any, is owned by us and freed once.
         unsafe {
-            let error = rdkafka_sys::rd_kafka_commit_transaction(producer.client().native_ptr(), millis);
+            let error =
+                rdkafka_sys::rd_kafka_commit_transaction(producer.client().native_ptr(), millis);
             if error.is_null() {
                 return Ok(());
             }
             let code = rdkafka_sys::rd_kafka_error_code(error);
-            let text = CStr::from_ptr(rdkafka_sys::rd_kafka_error_string(error)).to_string_lossy().into_owned();
+            let text = CStr::from_ptr(rdkafka_sys::rd_kafka_error_string(error))
+                .to_string_lossy()
+                .into_owned();
             rdkafka_sys::rd_kafka_error_destroy(error);
             tracing::warn!(code = ?code, text, "commit failed");
             Err(KafkaError::MessageProduction(code.into()))

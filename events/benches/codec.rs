@@ -1,5 +1,6 @@
 //! What an event costs to write and to read, beside the way that goes through generic Avro values.
 //! `cargo bench -p events`
+#![expect(clippy::unwrap_used, reason = "in a test a failure is a panic")]
 
 #[path = "../tests/samples/mod.rs"]
 #[expect(dead_code, reason = "shared with the tests, which need more of it")]

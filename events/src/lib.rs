@@ -75,7 +75,6 @@ macro_rules! events {
 
             impl TryFrom<Event> for $stream {
                 type Error = Event;
-                #[expect(clippy::wildcard_enum_match_arm, reason = "all other events are of other streams")]
                 fn try_from(event: Event) -> Result<Self, Event> {
                     match event { $( Event::$record(fact) => Ok(Self::$variant(fact)), )+ other => Err(other) }
                 }

@@ -4,6 +4,13 @@
 //! `events/golden/<event>/<n>.avsc` is the n-th committed version of a schema, `<n>.hex` a body written with it.
 //! A new event or a new version: run the tests once with `WRITE_GOLDEN=1`, which adds what is missing and never
 //! changes what is there, and commit the files.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a test reads files, and its failure is a panic"
+)]
 
 mod samples;
 
