@@ -119,7 +119,7 @@ def _with_retries(command, staging, what):
     backoff_s = BACKOFF_FIRST_S
     for attempt in range(1, ATTEMPTS_MAX + 1):
         say(f"  getting {what}" + (f" (attempt {attempt} of {ATTEMPTS_MAX})" if attempt > 1 else ""))
-        if _run(command, staging, log, what) == 0:
+        if run(command, log, f"getting {what}", directory=staging) == 0:
             return
         if attempt < ATTEMPTS_MAX:
             say(f"  that failed; again in {backoff_s} s")
@@ -133,16 +133,18 @@ def _with_retries(command, staging, what):
     )
 
 
-def _run(command, directory, log, what):
-    progress = Progress(f"getting {what}")
+def run(command, log, what, directory=None, environment=None):
+    """Runs a package tool with a line every few seconds; returns its exit code, its output is in the log."""
+    progress = Progress(what)
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=directory, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL,
+                                   stdout=output, stderr=output)
         try:
             while process.poll() is None:
                 if progress.elapsed_s() > ATTEMPT_WITHIN_S:
                     output.write(f"ERROR: gave up after {ATTEMPT_WITHIN_S} s\n")
                     break
-                progress.tick(f"{_size_mb(directory)} MB")
+                progress.tick(f"{_size_mb(directory)} MB" if directory else "")
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:

@@ -14,7 +14,6 @@ from .report import Failure, say, show_failure
 POSTGRES_DIRECTORIES = "/usr/lib/postgresql"
 POSTGRES_PROGRAMS = ("postgres", "initdb", "psql", "pg_isready")
 VERSION_WITHIN_S = 20
-APT_WITHIN_S = 900
 
 
 def java():
@@ -79,14 +78,16 @@ def mongod():
     if found := shutil.which("mongod"):
         return found
     program = cached(f"mongodb-{VERSIONS['mongodb']['version']}", _fetch_mongod) / "mongod"
-    linked = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=VERSION_WITHIN_S)
-    missing = [line.split()[0] for line in linked.stdout.splitlines() if "not found" in line]
-    if missing:
-        raise Failure(
-            f"MongoDB's server needs {', '.join(missing)}: run `apt-get install libcurl4 libssl3` "
-            "or put a mongod of your own on PATH"
-        )
+    if _missing_libraries(program):
+        _apt_install("libcurl4", "MongoDB's libcurl")
+    if missing := _missing_libraries(program):
+        raise Failure(f"MongoDB's server lacks {', '.join(missing)}: install them or put a mongod of your own on PATH")
     return str(program)
+
+
+def _missing_libraries(program):
+    linked = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=VERSION_WITHIN_S)
+    return [line.split()[0] for line in linked.stdout.splitlines() if "not found" in line]
 
 
 def _fetch_mongod(staging):
@@ -155,12 +156,9 @@ def _apt_install(package, what):
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "UCF_FORCE_CONFFOLD": "1"}
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
     log = downloads.cache() / f"apt-{package}.log"
-    with log.open("w") as output:
-        for command in (install, ["apt-get", "update", "-q"], install):
-            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=output,
-                                  stderr=output, timeout=APT_WITHIN_S)
-            if done.returncode == 0 and command is install:
-                return
+    for command in (install, ["apt-get", "update", "-q"], install):
+        if downloads.run(command, log, f"installing {what}", environment=environment) == 0 and command is install:
+            return
     raise Failure(f"{what} could not be installed: run `apt-get update && apt-get install {package}`", log)
 
 
