@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use actix_web::{
     App, Error, HttpRequest, HttpResponse, HttpServer, Resource, Route,
     body::MessageBody,
-    dev::{ServiceRequest, ServiceResponse},
+    dev::{Server, ServiceRequest, ServiceResponse},
     http::{
         KeepAlive, Method,
         header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
@@ -13,7 +13,7 @@ use actix_web::{
     middleware::{Next, from_fn},
     web,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -55,6 +55,25 @@ pub async fn serve<F>(
 where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
+    let ending = health.component("process");
+    ending.ready();
+    let mut server = start(listener, health, routes)?;
+    let handle = server.handle();
+    tokio::select! {
+        ended = &mut server => {
+            ended.context("HTTP server")?;
+            bail!("the HTTP server ended unasked");
+        }
+        () = shutdown.cancelled() => ending.waiting("ending"),
+    }
+    let (served, ()) = tokio::join!(server, handle.stop(true));
+    served.context("HTTP server")
+}
+
+fn start<F>(listener: Listener, health: Health, routes: F) -> anyhow::Result<Server>
+where
+    F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+{
     let server = HttpServer::new(move || {
         App::new()
             .wrap(from_fn(finish))
@@ -73,22 +92,7 @@ where
     .bind(listener.address)
     .with_context(|| format!("cannot listen on {}: is the port taken?", listener.address))?;
     tracing::info!(addresses = ?server.addrs(), "listening");
-    let server = server.run();
-    let handle = server.handle();
-    let stop = async {
-        shutdown.cancelled().await;
-        handle.stop(true).await;
-    };
-    let (served, ()) = tokio::join!(
-        async {
-            let served = server.await;
-            // Ends the waiting also when the server ended of itself.
-            shutdown.cancel();
-            served
-        },
-        stop
-    );
-    served.context("HTTP server")
+    Ok(server.run())
 }
 
 /// A path and its methods. Every other method is the problem `method-not-allowed` with an Allow header.

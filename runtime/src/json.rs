@@ -17,7 +17,7 @@ mod value;
 
 use std::{borrow::Cow, cell::RefCell, fmt};
 
-pub use body::{BODY_BYTES_MAX, JSON, MERGE_PATCH, body};
+pub use body::{BODY_BYTES_MAX, JSON, MERGE_PATCH, body, body_or_empty_object};
 pub use value::{Json, LEVELS_MAX};
 
 use crate::problem::{FieldError, Problem};
@@ -31,16 +31,18 @@ pub fn read<'a, T>(
     reader: impl FnOnce(Json<'a>, &Place<'_>) -> Option<T>,
 ) -> Result<T, Problem> {
     let value = Json::parse(bytes).map_err(|error| Problem::unreadable(error.to_string()))?;
+    check(|place| reader(value, place))
+}
+
+/// Checks values of a body that was read before: the problem `invalid` with all that `checker` found wrong.
+pub fn check<T>(checker: impl FnOnce(&Place<'_>) -> Option<T>) -> Result<T, Problem> {
     let errors = RefCell::new(Vec::new());
-    let outcome = reader(
-        value,
-        &Place {
-            errors: &errors,
-            parent: None,
-            step: Step::Root,
-        },
-    );
-    match (outcome, errors.into_inner()) {
+    let root = Place {
+        errors: &errors,
+        parent: None,
+        step: Step::Root,
+    };
+    match (checker(&root), errors.take()) {
         (Some(value), errors) if errors.is_empty() => Ok(value),
         (_, errors) => Err(Problem::invalid(errors)),
     }
@@ -63,10 +65,20 @@ enum Step<'p> {
 impl Place<'_> {
     /// Reports the value at this place: `code` for programs, `message` for people. Always `None`.
     pub fn fail<T>(&self, code: &'static str, message: impl fmt::Display) -> Option<T> {
+        self.fail_below("", code, message)
+    }
+
+    /// Reports a value below this place, by its JSON pointer from here. Always `None`.
+    pub fn fail_below<T>(
+        &self,
+        pointer: &str,
+        code: &'static str,
+        message: impl fmt::Display,
+    ) -> Option<T> {
         let mut errors = self.errors.borrow_mut();
         if errors.len() < ERRORS_MAX {
             errors.push(FieldError {
-                pointer: self.pointer(),
+                pointer: self.pointer() + pointer,
                 code,
                 message: message.to_string(),
             });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::{
     HttpRequest,
-    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
     web::{Bytes, BytesMut, Payload},
 };
 use futures_util::StreamExt;
@@ -56,6 +56,24 @@ pub async fn body(
         next = chunk(&mut payload).await?;
     }
     Ok(whole.freeze())
+}
+
+/// [`body`], or an empty object where the request has no body and says nothing of its type.
+pub async fn body_or_empty_object(
+    request: &HttpRequest,
+    payload: Payload,
+    accepted: &[&str],
+) -> Result<Bytes, Problem> {
+    let headers = request.headers();
+    let no_body = headers
+        .get(CONTENT_LENGTH)
+        .is_none_or(|length| length == "0")
+        && !headers.contains_key(TRANSFER_ENCODING)
+        && !headers.contains_key(CONTENT_TYPE);
+    if no_body {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    body(request, payload, accepted).await
 }
 
 async fn chunk(payload: &mut Payload) -> Result<Option<Bytes>, Problem> {

@@ -1,0 +1,252 @@
+//! Commands about orders.
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use domain::order::{self, Action};
+use events::{
+    ids::{OrderId, UserId},
+    sealed::{DataKey, Field, Sealed},
+};
+use runtime::{
+    auth::Caller,
+    etag::IfMatch,
+    json::{self, JSON},
+    problem::Problem,
+};
+
+use super::{
+    Api, Serving, answer, error, idempotency, now, path_id,
+    read::{self, Contents},
+    request as shard_request,
+};
+use crate::shard::{Accepted, Answer, Command, IdempotencyRequest, Request};
+
+/// `POST /orders`
+pub async fn create(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: Serving,
+) -> Result<HttpResponse, Problem> {
+    let caller = Caller::of_request(&request)?;
+    let body = json::body(&request, payload, JSON).await?;
+    let key = idempotency::key(request.headers())?;
+    let expected = IfMatch::of_request(request.headers())?;
+    let new = read::new_order(&body)?;
+    let customer_id = new.customer_id.unwrap_or(caller.user_id);
+    check_customer(&api, caller, customer_id).await?;
+    let contents = seal(&api, customer_id, new.contents)
+        .await?
+        .ok_or_else(|| {
+            // A key is destroyed when its user is erased; tokens live a little longer.
+            if customer_id == caller.user_id {
+                Problem::not_authenticated()
+            } else {
+                no_such_customer()
+            }
+        })?;
+    let idempotency = match key {
+        Some(key) => {
+            let fingerprint = idempotency::fingerprint(customer_id, new.currency, &contents)?;
+            Some(IdempotencyRequest {
+                caller: caller.user_id,
+                key,
+                fingerprint,
+            })
+        }
+        None => None,
+    };
+    let scope = idempotency
+        .as_ref()
+        .map(|request| (request.caller, request.key.as_str()));
+    let order_id = api.shards.new_order_id(scope).map_err(error::of_refused)?;
+    let action = Action::Create {
+        order_id,
+        customer_id,
+        currency: new.currency,
+        contents,
+    };
+    let command = command(order_id, caller, action);
+    let answer = submit(
+        &api,
+        shard_request(&request, command, expected, idempotency),
+    )
+    .await?;
+    answer::order(StatusCode::CREATED, &answer, &api.data_keys).await
+}
+
+/// `PUT /orders/{id}`
+pub async fn replace(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: Serving,
+) -> Result<HttpResponse, Problem> {
+    let caller = Caller::of_request(&request)?;
+    let body = json::body(&request, payload, JSON).await?;
+    let expected = IfMatch::of_request(request.headers())?;
+    let replacement = read::replacement(&body)?;
+    let expected = expected.ok_or_else(Problem::precondition_required)?;
+    let id: OrderId = path_id(&request)?;
+    // Prices are read in the order's currency, and sealed is with its customer's key.
+    let state = api.shards.order(id).await.map_err(error::of_refused)?;
+    let order = state
+        .order()
+        .filter(|order| caller.is_admin() || order.customer_id == caller.user_id);
+    let order = order.ok_or_else(Problem::not_found)?;
+    let contents = replacement.in_currency(order.currency)?;
+    let contents = seal(&api, order.customer_id, contents)
+        .await?
+        .ok_or_else(Problem::not_found)?;
+    let command = command(id, caller, Action::Update { contents });
+    let answer = submit(&api, shard_request(&request, command, Some(expected), None)).await?;
+    answer::order(StatusCode::OK, &answer, &api.data_keys).await
+}
+
+/// `PUT /orders/{id}/status`
+pub async fn set_status(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: Serving,
+) -> Result<HttpResponse, Problem> {
+    let caller = Caller::of_request(&request)?;
+    let body = json::body(&request, payload, JSON).await?;
+    let expected = IfMatch::of_request(request.headers())?;
+    let change = read::status_change(&body)?;
+    let action = Action::SetStatus {
+        status: change.status,
+        reason: change.reason,
+    };
+    step(&request, &api, caller, expected, action).await
+}
+
+/// `POST /orders/{id}/cancel`, also without a body.
+pub async fn cancel(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: Serving,
+) -> Result<HttpResponse, Problem> {
+    let caller = Caller::of_request(&request)?;
+    let body = json::body_or_empty_object(&request, payload, JSON).await?;
+    let expected = IfMatch::of_request(request.headers())?;
+    let reason = read::reasoned(&body)?.reason;
+    step(&request, &api, caller, expected, Action::Cancel { reason }).await
+}
+
+async fn step(
+    request: &HttpRequest,
+    api: &Api,
+    caller: Caller,
+    expected: Option<IfMatch>,
+    action: Action,
+) -> Result<HttpResponse, Problem> {
+    let id = path_id(request)?;
+    let answer = submit(
+        api,
+        shard_request(request, command(id, caller, action), expected, None),
+    )
+    .await?;
+    answer::order(StatusCode::OK, &answer, &api.data_keys).await
+}
+
+fn command(id: OrderId, caller: Caller, action: Action) -> Command {
+    Command::Order {
+        id,
+        command: order::Command {
+            actor: caller.into(),
+            at: now(),
+            action,
+        },
+    }
+}
+
+async fn submit(api: &Api, request: Request) -> Result<Answer<order::State>, Problem> {
+    match api
+        .shards
+        .submit(request)
+        .await
+        .map_err(error::of_refused)?
+    {
+        Accepted::Order(answer) => Ok(answer),
+        // Orders are answered with orders.
+        Accepted::User(_) => Err(Problem::not_found()),
+    }
+}
+
+/// The customer is the caller; an admin may name another, who must exist.
+async fn check_customer(api: &Api, caller: Caller, customer_id: UserId) -> Result<(), Problem> {
+    if customer_id == caller.user_id {
+        return Ok(());
+    }
+    if !caller.is_admin() {
+        return Err(Problem::not_allowed(
+            "only an admin may order for somebody else",
+        ));
+    }
+    match api
+        .shards
+        .user(customer_id)
+        .await
+        .map_err(error::of_refused)?
+    {
+        Some(_) => Ok(()),
+        None => Err(no_such_customer()),
+    }
+}
+
+fn no_such_customer() -> Problem {
+    let refused = json::check(|place| {
+        place
+            .member("customer_id")
+            .fail::<()>("unknown_customer", "must be a user's id")
+    });
+    refused.err().unwrap_or_else(Problem::not_found)
+}
+
+/// Seals the personal part with the customer's key; `None` when that is needed and destroyed.
+async fn seal(
+    api: &Api,
+    customer_id: UserId,
+    contents: Contents,
+) -> Result<Option<order::Contents>, Problem> {
+    let Contents {
+        lines,
+        shipping_address,
+        note,
+        attributes,
+    } = contents;
+    if shipping_address.is_none() && note.is_none() {
+        let contents = order::Contents {
+            lines,
+            shipping_address: None,
+            note: None,
+            attributes,
+        };
+        return Ok(Some(contents));
+    }
+    let Some(key) = api
+        .data_keys
+        .get(customer_id)
+        .await
+        .map_err(error::of_data_key)?
+    else {
+        return Ok(None);
+    };
+    let shipping_address = match shipping_address {
+        Some(address) => {
+            let json = serde_json::to_string(&address).map_err(|_| error::not_sealed())?;
+            Some(sealed(&key, customer_id, Field::ShippingAddress, &json)?)
+        }
+        None => None,
+    };
+    let note = note
+        .map(|note| sealed(&key, customer_id, Field::Note, note.as_str()))
+        .transpose()?;
+    Ok(Some(order::Contents {
+        lines,
+        shipping_address,
+        note,
+        attributes,
+    }))
+}
+
+fn sealed(key: &DataKey, subject: UserId, field: Field, text: &str) -> Result<Sealed, Problem> {
+    key.seal(subject, field, text).ok_or_else(error::not_sealed)
+}

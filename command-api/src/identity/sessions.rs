@@ -1,0 +1,152 @@
+//! Sessions: a login begins a family of refresh tokens, each used once and replaced by the next. Whoever
+//! uses one twice ends the family: one of the two has stolen it.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use events::ids::UserId;
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::IdentityError;
+
+const TOKEN_BYTES: usize = 32;
+
+/// How long sessions last.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SessionSettings {
+    /// How long a refresh token can be used, in seconds.
+    #[arg(long, env = "REFRESH_TOKEN_SECONDS", default_value_t = 7 * 24 * 3600, value_parser = clap::value_parser!(u32).range(60..))]
+    pub refresh_token_seconds: u32,
+    /// How long a session lasts, however often it is refreshed, in seconds.
+    #[arg(long, env = "SESSION_SECONDS", default_value_t = 30 * 24 * 3600, value_parser = clap::value_parser!(u32).range(60..))]
+    pub session_seconds: u32,
+}
+
+/// The table of sessions; clones are the same thing.
+#[derive(Clone)]
+pub struct Sessions {
+    pool: PgPool,
+    settings: SessionSettings,
+}
+
+/// A refresh token: opaque, secret, good for one use.
+pub struct RefreshToken(Zeroizing<String>);
+
+impl RefreshToken {
+    fn draw() -> Self {
+        let bytes = Zeroizing::new(rand::random::<[u8; TOKEN_BYTES]>());
+        Self(Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)))
+    }
+
+    /// The token itself, for its owner only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is stored of a token. It is random, so a plain hash does.
+fn hashed(token: &str) -> Vec<u8> {
+    Sha256::digest(token).to_vec()
+}
+
+impl Sessions {
+    /// The table in this database.
+    pub fn new(pool: PgPool, settings: SessionSettings) -> Self {
+        Self { pool, settings }
+    }
+
+    /// Begins a session and returns its first refresh token. Forgets sessions of the user that are over.
+    pub async fn begin(&self, user_id: UserId) -> Result<RefreshToken, IdentityError> {
+        let token = RefreshToken::draw();
+        sqlx::query(
+            "WITH over AS (DELETE FROM identity.sessions WHERE user_id = $3 AND family_expires_at < now())
+             INSERT INTO identity.sessions
+                 (refresh_token_hash, family_id, user_id, expires_at, family_expires_at)
+             VALUES ($1, $2, $3, now() + make_interval(secs => $4), now() + make_interval(secs => $5))",
+        )
+        .bind(hashed(token.expose()))
+        .bind(Uuid::now_v7())
+        .bind(user_id.0)
+        .bind(f64::from(self.settings.refresh_token_seconds.min(self.settings.session_seconds)))
+        .bind(f64::from(self.settings.session_seconds))
+        .execute(&self.pool)
+        .await?;
+        Ok(token)
+    }
+
+    /// Whose session a refresh token belongs to, used or not.
+    pub async fn owner(&self, token: &str) -> Result<Option<UserId>, IdentityError> {
+        let found: Option<Uuid> = sqlx::query_scalar(
+            "SELECT user_id FROM identity.sessions WHERE refresh_token_hash = $1",
+        )
+        .bind(hashed(token))
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(found.map(UserId))
+    }
+
+    /// Uses a refresh token: whose session it is, and the next token. `None` for a token that is unknown,
+    /// over, or used before; the last ends the whole family, also when two uses race.
+    pub async fn refresh(
+        &self,
+        token: &str,
+    ) -> Result<Option<(UserId, RefreshToken)>, IdentityError> {
+        let next = RefreshToken::draw();
+        // One statement: of two uses at the same time, the row's lock lets one be the first.
+        let user_id: Option<Uuid> = sqlx::query_scalar(
+            "WITH used AS (
+                 UPDATE identity.sessions SET used_at = now()
+                 WHERE refresh_token_hash = $1 AND used_at IS NULL AND expires_at > now()
+                 RETURNING family_id, user_id, family_expires_at
+             )
+             INSERT INTO identity.sessions
+                 (refresh_token_hash, family_id, user_id, expires_at, family_expires_at)
+             SELECT $2, family_id, user_id,
+                    least(now() + make_interval(secs => $3), family_expires_at), family_expires_at
+             FROM used
+             RETURNING user_id",
+        )
+        .bind(hashed(token))
+        .bind(hashed(next.expose()))
+        .bind(f64::from(self.settings.refresh_token_seconds))
+        .fetch_optional(&self.pool)
+        .await?;
+        match user_id {
+            Some(user_id) => Ok(Some((UserId(user_id), next))),
+            None => {
+                // Used before: by its owner or by a thief, and nobody can tell which.
+                sqlx::query(
+                    "DELETE FROM identity.sessions WHERE family_id IN
+                         (SELECT family_id FROM identity.sessions
+                          WHERE refresh_token_hash = $1 AND used_at IS NOT NULL)",
+                )
+                .bind(hashed(token))
+                .execute(&self.pool)
+                .await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Ends the session that a refresh token belongs to. Does nothing when there is none.
+    pub async fn end(&self, token: &str) -> Result<(), IdentityError> {
+        sqlx::query(
+            "DELETE FROM identity.sessions WHERE family_id IN
+                 (SELECT family_id FROM identity.sessions WHERE refresh_token_hash = $1)",
+        )
+        .bind(hashed(token))
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends every session of a user.
+    pub async fn end_all(&self, user_id: UserId) -> Result<(), IdentityError> {
+        sqlx::query("DELETE FROM identity.sessions WHERE user_id = $1")
+            .bind(user_id.0)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
