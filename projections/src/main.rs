@@ -1,2 +1,28 @@
-//! (being written)
-fn main() {}
+//! The read side as a program; the library says what it does.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use projections::{
+    operate,
+    settings::{Cli, Command},
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(settings) => projections::serve::serve(*settings).await.map(|()| true),
+        Command::Rebuild(settings) => operate::rebuild(&settings).await.map(|()| true),
+        Command::Verify(settings) => operate::verify(&settings).await,
+        Command::Status(settings) => operate::status(&settings).await.map(|()| true),
+        Command::Show(settings) => operate::show(&settings).await.map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("projections: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

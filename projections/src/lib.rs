@@ -1,0 +1,22 @@
+//! The read side: folds the topics into read models, answers queries from them, and lets operators rebuild
+//! and verify them. The only room that knows the read models' databases.
+
+pub mod digest;
+pub mod fold;
+pub mod follower;
+pub mod live;
+pub mod lock;
+pub mod model;
+pub mod operate;
+pub mod orders;
+pub mod queries;
+pub mod query;
+pub mod rebuild;
+pub mod serve;
+pub mod settings;
+pub mod source;
+pub mod status;
+pub mod store;
+pub mod users;
+pub mod verify;
+pub mod worker;

@@ -1,0 +1,9 @@
+//! The orders read model, in MongoDB.
+
+mod attributes;
+mod document;
+pub mod fold;
+mod generations;
+pub mod http;
+pub mod list;
+pub mod store;

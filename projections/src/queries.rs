@@ -1,0 +1,92 @@
+//! What every query does before and after it asks its read model: waiting for the caller's own writes,
+//! opening personal data, and saying in one place what a failure means to a client.
+
+use std::{collections::HashMap, future::Future};
+
+use actix_web::http::header::HeaderMap;
+use events::{Topic, ids::UserId, sealed::DataKey};
+use runtime::{
+    consistency::ConsistencyToken, data_keys::DataKeys, problem::Problem, representation::NotShown,
+};
+
+use crate::{
+    live::Served,
+    model::{Generation, Model},
+    orders::store::OrderStore,
+    query::patience,
+    store::{StoreError, within},
+    users::store::UserStore,
+};
+
+/// How long a database may take for a query.
+const QUERY_TIMEOUT_S: u64 = 5;
+const RETRY_AFTER_S: u32 = 1;
+
+/// Everything that queries are answered from.
+#[derive(Clone)]
+pub struct Queries {
+    /// The users.
+    pub users: UserStore,
+    /// The orders.
+    pub orders: OrderStore,
+    /// The keys that personal data is opened with.
+    pub keys: DataKeys,
+    /// How far the users are.
+    pub users_served: Served,
+    /// How far the orders are.
+    pub orders_served: Served,
+}
+
+impl Queries {
+    /// The generation of `model` to ask, once the read model of the request's consistency token has got
+    /// there. A token of the other topic is waited for just the same.
+    pub async fn generation(
+        &self,
+        model: Model,
+        headers: &HeaderMap,
+    ) -> Result<Generation, Problem> {
+        if let Some(token) = ConsistencyToken::of_request(headers)? {
+            let mut served = match token.topic {
+                Topic::Users => self.users_served.clone(),
+                Topic::Orders => self.orders_served.clone(),
+            };
+            let reached = served.reached(token, patience(headers)).await;
+            reached.map_err(|_| Problem::not_yet_consistent(RETRY_AFTER_S))?;
+        }
+        let served = match model {
+            Model::Users => &self.users_served,
+            Model::Orders => &self.orders_served,
+        };
+        let view = served.view().ok_or_else(|| {
+            Problem::unavailable("the read model is not there yet", RETRY_AFTER_S)
+        })?;
+        Ok(view.generation)
+    }
+
+    /// The data key of a user, where there still is one.
+    pub async fn key(&self, user_id: UserId) -> Result<Option<DataKey>, Problem> {
+        // Boxed: the cache's future is large.
+        let key = Box::pin(self.keys.get(user_id));
+        ask(async { key.await.map_err(StoreError::from) }).await
+    }
+
+    /// The data keys of several users; those without one are left out.
+    pub async fn keys_of(&self, user_ids: &[UserId]) -> Result<HashMap<UserId, DataKey>, Problem> {
+        let keys = Box::pin(self.keys.get_many(user_ids));
+        ask(async { keys.await.map_err(StoreError::from) }).await
+    }
+}
+
+/// Asks a read model; when it does not answer, that is the problem `unavailable`.
+pub async fn ask<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Problem> {
+    within(QUERY_TIMEOUT_S, question).await.map_err(|error| {
+        tracing::warn!(%error, "a query could not be answered");
+        Problem::unavailable("the read model cannot be reached", RETRY_AFTER_S)
+    })
+}
+
+/// Stored data that cannot be shown is a fault of ours, and repeating the query later is all a client can do.
+pub fn not_shown(what: impl std::fmt::Display, error: NotShown) -> Problem {
+    tracing::error!(%what, %error, "stored data cannot be shown");
+    Problem::unavailable("what is stored cannot be shown", RETRY_AFTER_S)
+}

@@ -1,0 +1,142 @@
+//! `projections serve`: the workers, the queries, and the lag, until told to end.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::web;
+use event_log::topics::end_positions;
+use runtime::{
+    auth::TokenVerifier,
+    data_keys::{DataKeys, WrappingKey},
+    health::Health,
+    http::{self, Listener},
+    postgres, shutdown, telemetry,
+    vital::Vital,
+};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    live::{self, Served},
+    model::Model,
+    orders::{self, store::OrderStore},
+    queries::Queries,
+    settings::{Places, ServeSettings},
+    status::report_lag,
+    users::{
+        self,
+        store::{Names, UserStore},
+    },
+    worker::{LogOpener, Worker},
+};
+
+const APPLICATION: &str = "projections";
+const LAG_EVERY: Duration = Duration::from_secs(5);
+const MONGODB_HINT: &str = "scripts/stack start mongodb";
+
+/// Follows the log and answers queries until a signal comes.
+pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
+    telemetry::init(APPLICATION, &settings.log_filter)?;
+    let verifier = web::Data::new(TokenVerifier::from_file(&settings.token_public_key_file)?);
+    let wrapping_key = WrappingKey::from_file(&settings.data_key_wrapping_key_file)?;
+    let pool = postgres::pool(&settings.places.postgres, APPLICATION);
+    let users = UserStore::new(pool.clone(), Names::default());
+    let orders = OrderStore::new(settings.places.mongo.database().await?);
+    let ((users_live, users_served), (orders_live, orders_served)) =
+        (live::channel(), live::channel());
+    let queries = Queries {
+        users: users.clone(),
+        orders: orders.clone(),
+        keys: DataKeys::new(pool, wrapping_key),
+        users_served: users_served.clone(),
+        orders_served: orders_served.clone(),
+    };
+    let (health, shutdown) = (Health::default(), shutdown::on_signal()?);
+    let places = Arc::new(settings.places);
+    let log = LogOpener {
+        places: Arc::clone(&places),
+        kafka: health.component("kafka"),
+        registry: health.component("registry"),
+        log: Arc::new(OnceCell::new()),
+    };
+    let users = Worker {
+        model: users,
+        log: log.clone(),
+        live: users_live,
+        component: health.component("users in postgres"),
+        health: health.clone(),
+        start_hint: postgres::START_HINT,
+    };
+    let orders = Worker {
+        model: orders,
+        log,
+        live: orders_live,
+        component: health.component("orders in mongodb"),
+        health: health.clone(),
+        start_hint: MONGODB_HINT,
+    };
+    let listener = Listener {
+        address: settings.listen,
+        workers: settings.http_workers.into(),
+    };
+    let queries = web::Data::new(queries);
+    let routes = move |config: &mut web::ServiceConfig| {
+        config.app_data(queries.clone()).app_data(verifier.clone());
+        users::http::routes(config);
+        orders::http::routes(config);
+    };
+    let mut vital = Vital::new(shutdown.clone());
+    vital.spawn(
+        "queries",
+        answer(listener, health, shutdown.clone(), routes),
+    );
+    vital.spawn("users projection", users.run(shutdown.clone()));
+    vital.spawn("orders projection", orders.run(shutdown.clone()));
+    vital.spawn("lag", lag(places, users_served, orders_served, shutdown));
+    vital.run().await
+}
+
+/// Answers queries, on a thread of its own, as actix wants it.
+async fn answer(
+    listener: Listener,
+    health: Health,
+    shutdown: CancellationToken,
+    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+) -> anyhow::Result<()> {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || {
+            let served = actix_web::rt::System::new()
+                .block_on(http::serve(listener, health, shutdown, routes));
+            // Nobody waits any more only when the process ends.
+            ended.send(served).ok();
+        })?;
+    end.await?
+}
+
+/// Tells how far the read models are behind the log, also while their databases are away.
+async fn lag(
+    places: Arc<Places>,
+    users: Served,
+    orders: Served,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(LAG_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        for (model, served) in [(Model::Users, &users), (Model::Orders, &orders)] {
+            let Some(view) = served.view() else { continue };
+            match end_positions(&places.kafka, model.topic()).await {
+                Ok(ends) => ends.into_iter().for_each(|(partition, end)| {
+                    let position = view.positions.get(&partition).copied().unwrap_or(0);
+                    report_lag(model, partition, end.saturating_sub(position).max(0));
+                }),
+                // Kafka's absence is told where it matters.
+                Err(error) => tracing::debug!(%error, "the lag is not known"),
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The settings of the read side. `projections serve --help` is the reference.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use event_log::KafkaSettings;
+use mongodb::{
+    Client, Database,
+    options::{Acknowledgment, ClientOptions, WriteConcern},
+};
+use runtime::postgres::PostgresSettings;
+
+use crate::model::Model;
+
+/// How long MongoDB may take to be found before it counts as away.
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The read side: folds the log into read models and answers queries from them.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Follows the log and answers queries until told to end.
+    Serve(Box<ServeSettings>),
+    /// Fills a new generation of a read model from the log, compares it, and swaps it in. Queries go on.
+    Rebuild(RebuildSettings),
+    /// Compares read models with a fold of the log; exit code 1 when they differ.
+    Verify(VerifySettings),
+    /// Says which generations are live and how far behind the log they are.
+    Status(StatusSettings),
+    /// Prints the newest rows or documents as they are stored.
+    Show(ShowSettings),
+}
+
+/// Where the log and the read models are.
+#[derive(Debug, Clone, Args)]
+pub struct Places {
+    /// Where the log is.
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
+    /// Where users are.
+    #[command(flatten)]
+    pub postgres: PostgresSettings,
+    /// Where orders are.
+    #[command(flatten)]
+    pub mongo: MongoSettings,
+}
+
+/// Where MongoDB is.
+#[derive(Clone, Args)]
+pub struct MongoSettings {
+    /// Connection string of MongoDB, mongodb://HOST:PORT.
+    #[arg(long, env = "MONGODB_URI", hide_env_values = true)]
+    pub mongodb_uri: String,
+    /// The database in it.
+    #[arg(long, env = "MONGODB_DATABASE", default_value = "orderlog")]
+    pub mongodb_database: String,
+}
+
+impl std::fmt::Debug for MongoSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The connection string may hold a password.
+        write!(f, "MongoSettings({})", self.mongodb_database)
+    }
+}
+
+impl MongoSettings {
+    /// The database, written with majority concern. Connects when it is first used; an error only when the
+    /// connection string is none.
+    pub async fn database(&self) -> anyhow::Result<Database> {
+        let mut options = ClientOptions::parse(&self.mongodb_uri)
+            .await
+            .context("MONGODB_URI is not a connection string")?;
+        options.app_name = Some("projections".into());
+        options.server_selection_timeout = Some(SERVER_SELECTION_TIMEOUT);
+        options.connect_timeout = Some(SERVER_SELECTION_TIMEOUT);
+        options.write_concern = Some(WriteConcern::builder().w(Acknowledgment::Majority).build());
+        Ok(Client::with_options(options)
+            .context("MONGODB_URI")?
+            .database(&self.mongodb_database))
+    }
+}
+
+/// Settings of `projections serve`.
+#[derive(Debug, Args)]
+pub struct ServeSettings {
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+    /// Address to listen on, host:port.
+    #[arg(long, env = "PROJECTIONS_LISTEN", default_value = "127.0.0.1:21008")]
+    pub listen: SocketAddr,
+    /// Threads that serve requests.
+    #[arg(long, env = "PROJECTIONS_HTTP_WORKERS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub http_workers: u8,
+    /// File with the public key that access tokens are checked with, PEM.
+    #[arg(long, env = "TOKEN_PUBLIC_KEY_FILE")]
+    pub token_public_key_file: PathBuf,
+    /// File with the key that the users' data keys are wrapped with.
+    #[arg(long, env = "DATA_KEY_WRAPPING_KEY_FILE")]
+    pub data_key_wrapping_key_file: PathBuf,
+    /// What is logged, as a tracing filter.
+    #[arg(long, env = "LOG_FILTER", default_value = "info")]
+    pub log_filter: String,
+}
+
+/// Settings of `projections rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildSettings {
+    /// Which read model.
+    pub model: Model,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Settings of `projections verify`.
+#[derive(Debug, Args)]
+pub struct VerifySettings {
+    /// Which read model; every one when none is named.
+    pub model: Option<Model>,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Settings of `projections status`.
+#[derive(Debug, Args)]
+pub struct StatusSettings {
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Settings of `projections show`.
+#[derive(Debug, Args)]
+pub struct ShowSettings {
+    /// Which read model.
+    pub model: Model,
+    /// How many.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub limit: u16,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}

@@ -1,0 +1,145 @@
+//! The log as a read model sees it: its own events, gathered into rounds.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use event_log::{Feed, FeedItem, KafkaSettings, LogError, Recorded, Schemas, record::Place};
+use events::{Event, Topic};
+use futures_util::FutureExt;
+
+use crate::{
+    fold::{Fact, Part, Round},
+    model::Positions,
+};
+
+/// Events gathered into one round, roughly: gathering stops with the batch that reaches it.
+const ROUND_EVENTS_MAX: usize = 4_000;
+
+/// What is needed to read the log.
+#[derive(Clone)]
+pub struct Log {
+    /// Where it is.
+    pub kafka: KafkaSettings,
+    /// What its values are written with.
+    pub schemas: Arc<Schemas>,
+}
+
+/// The events of one read model, from given positions on.
+pub struct Source<E> {
+    feed: Feed,
+    reached: Positions,
+    failed: Option<LogError>,
+    events: std::marker::PhantomData<fn() -> E>,
+}
+
+/// What was at hand.
+pub struct Gathered<E> {
+    /// The events, with the positions before and after them. A part without events is a step over records
+    /// that are not this model's business or not handed out at all.
+    pub round: Round<E>,
+    /// Records that cannot be read; their partitions bring nothing more.
+    pub undecodable: Vec<(Place, String)>,
+    /// How many events of this model there are in it.
+    pub events: usize,
+}
+
+impl<E: TryFrom<Event>> Source<E> {
+    /// Reads `topic` on from `from`.
+    pub async fn open(log: &Log, topic: Topic, from: Positions) -> Result<Self, LogError> {
+        let feed = Feed::start(&log.kafka, Arc::clone(&log.schemas), topic, from.clone()).await?;
+        Ok(Self {
+            feed,
+            reached: from,
+            failed: None,
+            events: std::marker::PhantomData,
+        })
+    }
+
+    /// How far everything gathered reaches.
+    pub fn reached(&self) -> &Positions {
+        &self.reached
+    }
+
+    /// Waits for something, then takes what else is at hand. Nothing is lost when the waiting is given up.
+    pub async fn gather(&mut self) -> Result<Gathered<E>, LogError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        let mut next = Some(self.feed.next().await?);
+        // From here on nothing waits, so nothing taken can be dropped half-way.
+        let mut gathered = Gathered {
+            round: BTreeMap::new(),
+            undecodable: Vec::new(),
+            events: 0,
+        };
+        while let Some(item) = next.take() {
+            self.take(item, &mut gathered);
+            if gathered.events >= ROUND_EVENTS_MAX {
+                break;
+            }
+            match self.feed.next().now_or_never() {
+                Some(Ok(item)) => next = Some(item),
+                // What is gathered comes first.
+                Some(Err(error)) => self.failed = Some(error),
+                None => {}
+            }
+        }
+        Ok(gathered)
+    }
+
+    fn take(&mut self, item: FeedItem, gathered: &mut Gathered<E>) {
+        match item {
+            FeedItem::Batch {
+                partition,
+                records,
+                position,
+            } => {
+                let facts: Vec<Fact<E>> = records.into_iter().filter_map(fact).collect();
+                gathered.events += facts.len();
+                self.extend(gathered, partition, facts, position);
+            }
+            FeedItem::CaughtUp {
+                partition,
+                position,
+            } => self.extend(gathered, partition, Vec::new(), position),
+            FeedItem::Undecodable { place, reason } => gathered.undecodable.push((place, reason)),
+        }
+    }
+
+    fn extend(
+        &mut self,
+        gathered: &mut Gathered<E>,
+        partition: u16,
+        facts: Vec<Fact<E>>,
+        position: i64,
+    ) {
+        let reached = self.reached.entry(partition).or_insert(0);
+        match gathered.round.entry(partition) {
+            Entry::Vacant(place) => {
+                place.insert(Part {
+                    from: *reached,
+                    to: position,
+                    facts,
+                });
+            }
+            Entry::Occupied(mut place) => {
+                let part = place.get_mut();
+                part.facts.extend(facts);
+                part.to = position;
+            }
+        }
+        *reached = position;
+    }
+}
+
+fn fact<E: TryFrom<Event>>(recorded: Recorded) -> Option<Fact<E>> {
+    let version = recorded.envelope.metadata.version;
+    let event = E::try_from(recorded.envelope.event).ok()?;
+    Some(Fact {
+        offset: recorded.place.offset,
+        version,
+        event,
+    })
+}

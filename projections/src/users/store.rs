@@ -1,0 +1,453 @@
+//! Users in Postgres: rows and checkpoint change in one transaction.
+
+use std::collections::HashMap;
+
+use events::{
+    UserEvent,
+    ids::{StreamId, UserId},
+    sealed::Sealed,
+    timestamp::Timestamp,
+    user::{NotificationPreferences, Role},
+};
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, migrate::Migrator};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    fold::{STATUSES, User, role_name, status_name},
+    generations,
+};
+use crate::{
+    digest::Digest,
+    fold::{Advance, Folded, Round, continued, fold},
+    model::{Generation, Model, Pointer, Positions},
+    store::{Applied, ReadModel, StoreError},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// The columns of a row, in the order of [`Columns`].
+const COLUMNS: &str = "user_id, email, name, phone, locale, role, status, email_verified, \
+    order_emails, order_sms, version, created_at, updated_at";
+
+/// The users read model.
+#[derive(Debug, Clone)]
+pub struct UserStore {
+    pub(super) pool: PgPool,
+    pub(super) names: Names,
+}
+
+/// Where in the database it stands.
+#[derive(Debug, Clone)]
+pub struct Names {
+    /// The schema of tables and checkpoints.
+    pub schema: String,
+    /// The schema of the view `users` for other readers.
+    pub view_schema: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            schema: "read_model".into(),
+            view_schema: "public".into(),
+        }
+    }
+}
+
+impl UserStore {
+    /// The read model in the database of `pool`. `names` are put into statements: never take them from outside.
+    pub fn new(pool: PgPool, names: Names) -> Self {
+        Self { pool, names }
+    }
+
+    pub(super) fn table(&self, generation: Generation) -> String {
+        format!("{}.{}", self.names.schema, generation.storage(Model::Users))
+    }
+
+    /// One user of a generation.
+    pub async fn user(
+        &self,
+        generation: Generation,
+        id: UserId,
+    ) -> Result<Option<User>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {} WHERE user_id = $1",
+            self.table(generation)
+        );
+        let row: Option<Row> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(id.0)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(User::try_from).transpose()
+    }
+
+    /// At most `limit` users of a generation, newest first, those after `after` (created at, id).
+    pub async fn users(
+        &self,
+        generation: Generation,
+        after: Option<(Timestamp, Uuid)>,
+        limit: u16,
+    ) -> Result<Vec<User>, StoreError> {
+        let (sql, after) = (
+            self.list_sql(generation, after.is_some()),
+            after.map(instant).transpose()?,
+        );
+        let mut query = sqlx::query_as::<_, Row>(AssertSqlSafe(sql)).bind(i64::from(limit));
+        if let Some((created_at, id)) = after {
+            query = query.bind(created_at).bind(id);
+        }
+        query
+            .fetch_all(&self.pool)
+            .await?
+            .into_iter()
+            .map(User::try_from)
+            .collect()
+    }
+
+    /// The statement behind [`UserStore::users`]: `$1` the limit, `$2` and `$3` where to go on.
+    pub fn list_sql(&self, generation: Generation, goes_on: bool) -> String {
+        let after = if goes_on {
+            "WHERE (created_at, user_id) < ($2, $3)"
+        } else {
+            ""
+        };
+        format!(
+            "SELECT {COLUMNS} FROM {} {after} ORDER BY created_at DESC, user_id DESC LIMIT $1",
+            self.table(generation)
+        )
+    }
+
+    async fn stored(
+        &self,
+        generation: Generation,
+        streams: &[StreamId],
+    ) -> Result<HashMap<StreamId, User>, StoreError> {
+        let ids: Vec<Uuid> = streams
+            .iter()
+            .filter_map(|stream| match stream {
+                StreamId::User(id) => Some(id.0),
+                StreamId::Email(_) | StreamId::Order(_) => None,
+            })
+            .collect();
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {} WHERE user_id = ANY($1)",
+            self.table(generation)
+        );
+        let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(ids)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.into_iter()
+            .map(|row| User::try_from(row).map(|user| (user.id.into(), user)))
+            .collect()
+    }
+
+    /// Moves the checkpoints of `advances` if each still stands where it is said to.
+    async fn advance(
+        &self,
+        tx: &mut PgConnection,
+        generation: Generation,
+        advances: &[Advance],
+    ) -> Result<(), StoreError> {
+        let partitions: Vec<i32> = advances.iter().map(|each| each.partition.into()).collect();
+        let from: Vec<i64> = advances.iter().map(|each| each.from).collect();
+        let to: Vec<i64> = advances.iter().map(|each| each.to).collect();
+        let schema = &self.names.schema;
+        if from.contains(&0) {
+            // A checkpoint that is not there yet stands at the beginning.
+            let sql = format!(
+                "INSERT INTO {schema}.checkpoints (model, generation, partition, position) \
+                 SELECT $1, $2, partition, 0 FROM UNNEST($3::int[], $4::bigint[]) AS began (partition, position) \
+                 WHERE began.position = 0 ON CONFLICT DO NOTHING"
+            );
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(Model::Users.name())
+                .bind(generation.0)
+                .bind(&partitions)
+                .bind(&from)
+                .execute(&mut *tx)
+                .await?;
+        }
+        let sql = format!(
+            "UPDATE {schema}.checkpoints AS c SET position = step.target \
+             FROM UNNEST($3::int[], $4::bigint[], $5::bigint[]) AS step (partition, origin, target) \
+             WHERE c.model = $1 AND c.generation = $2 AND c.partition = step.partition AND c.position = step.origin"
+        );
+        let moved = sqlx::query(AssertSqlSafe(sql))
+            .bind(Model::Users.name())
+            .bind(generation.0)
+            .bind(partitions)
+            .bind(from)
+            .bind(to)
+            .execute(tx)
+            .await?
+            .rows_affected();
+        if moved == advances.len() as u64 {
+            Ok(())
+        } else {
+            Err(StoreError::Moved(Model::Users))
+        }
+    }
+
+    async fn upsert(
+        &self,
+        tx: &mut PgConnection,
+        generation: Generation,
+        users: &[User],
+    ) -> Result<(), StoreError> {
+        let columns = Columns::of(users)?;
+        let sql = format!(
+            "INSERT INTO {} AS t ({COLUMNS}) \
+             SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::bytea[], $4::bytea[], $5::text[], $6::text[], \
+                $7::text[], $8::bool[], $9::bool[], $10::bool[], $11::bigint[], $12::timestamptz[], $13::timestamptz[]) \
+             ON CONFLICT (user_id) DO UPDATE SET \
+                email = EXCLUDED.email, name = EXCLUDED.name, phone = EXCLUDED.phone, locale = EXCLUDED.locale, \
+                role = EXCLUDED.role, status = EXCLUDED.status, email_verified = EXCLUDED.email_verified, \
+                order_emails = EXCLUDED.order_emails, order_sms = EXCLUDED.order_sms, version = EXCLUDED.version, \
+                created_at = EXCLUDED.created_at, updated_at = EXCLUDED.updated_at \
+             WHERE t.version < EXCLUDED.version",
+            self.table(generation)
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(columns.user_id)
+            .bind(columns.email)
+            .bind(columns.name)
+            .bind(columns.phone)
+            .bind(columns.locale)
+            .bind(columns.role)
+            .bind(columns.status)
+            .bind(columns.email_verified)
+            .bind(columns.order_emails)
+            .bind(columns.order_sms)
+            .bind(columns.version)
+            .bind(columns.created_at)
+            .bind(columns.updated_at)
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+}
+
+impl ReadModel for UserStore {
+    const MODEL: Model = Model::Users;
+    type State = User;
+    type Digest = User<Digest>;
+
+    async fn prepare(&self) -> Result<(), StoreError> {
+        generations::migrate(self, &MIGRATIONS).await?;
+        generations::prepare(self).await
+    }
+
+    async fn pointer(&self) -> Result<Pointer, StoreError> {
+        generations::pointer(self).await
+    }
+
+    async fn mend_view(&self) -> Result<(), StoreError> {
+        // Pointer and view change in one transaction: there is nothing to mend.
+        Ok(())
+    }
+
+    async fn checkpoint(&self, generation: Generation) -> Result<Positions, StoreError> {
+        generations::checkpoint(self, generation).await
+    }
+
+    async fn apply(
+        &self,
+        generation: Generation,
+        round: &Round<UserEvent>,
+    ) -> Result<Applied, StoreError> {
+        let apply = async {
+            let stored = self.stored(generation, &continued::<User>(round)).await?;
+            let Folded {
+                states,
+                advances,
+                halts,
+            } = fold(stored, round);
+            let mut tx = self.pool.begin().await?;
+            // First the checkpoints, in one order for all: a second writer waits here and then finds them moved.
+            self.advance(&mut tx, generation, &advances).await?;
+            if !states.is_empty() {
+                self.upsert(&mut tx, generation, &states).await?;
+            }
+            tx.commit().await?;
+            let positions = advances
+                .iter()
+                .map(|each| (each.partition, each.to))
+                .collect();
+            Ok(Applied {
+                positions,
+                states: states.len(),
+                halts,
+            })
+        };
+        apply
+            .await
+            .map_err(|error| generations::gone(error, generation))
+    }
+
+    async fn begin_generation(&self) -> Result<Generation, StoreError> {
+        generations::begin(self).await
+    }
+
+    async fn index(&self, generation: Generation) -> Result<(), StoreError> {
+        generations::index(self, generation).await
+    }
+
+    async fn swap(&self, from: Generation, to: Generation) -> Result<(), StoreError> {
+        generations::swap(self, from, to).await
+    }
+
+    async fn drop_others(&self) -> Result<Vec<Generation>, StoreError> {
+        generations::drop_others(self).await
+    }
+
+    async fn scan(
+        &self,
+        generation: Generation,
+        mut each: impl FnMut(User<Digest>) + Send,
+    ) -> Result<(), StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM {}", self.table(generation));
+        let mut rows = sqlx::query_as::<_, Row>(AssertSqlSafe(sql)).fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            each(User::try_from(row)?.digested());
+        }
+        Ok(())
+    }
+
+    async fn newest(
+        &self,
+        generation: Generation,
+        limit: u16,
+    ) -> Result<Vec<serde_json::Value>, StoreError> {
+        let users = self.users(generation, None, limit).await?;
+        Ok(users.iter().map(shown).collect())
+    }
+}
+
+/// A row as it is stored, for people; personal data by its length.
+fn shown(user: &User) -> serde_json::Value {
+    let sealed = |sealed: &Option<Sealed>| {
+        sealed
+            .as_ref()
+            .map(|it| format!("sealed({} bytes)", it.as_bytes().len()))
+    };
+    serde_json::json!({
+        "user_id": user.id.to_string(),
+        "email": sealed(&user.email),
+        "name": sealed(&user.name),
+        "phone": sealed(&user.phone),
+        "locale": user.locale,
+        "role": role_name(user.role),
+        "status": status_name(user.status),
+        "email_verified": user.email_verified,
+        "order_emails": user.preferences.order_emails,
+        "order_sms": user.preferences.order_sms,
+        "version": user.version,
+        "created_at": user.created_at.to_string(),
+        "updated_at": user.updated_at.to_string(),
+    })
+}
+
+#[derive(FromRow)]
+struct Row {
+    user_id: Uuid,
+    email: Option<Vec<u8>>,
+    name: Option<Vec<u8>>,
+    phone: Option<Vec<u8>>,
+    locale: String,
+    role: String,
+    status: String,
+    email_verified: bool,
+    order_emails: bool,
+    order_sms: bool,
+    version: i64,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl TryFrom<Row> for User {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let damaged = |what: &str| StoreError::Damaged(format!("{what} of user {}", row.user_id));
+        Ok(Self {
+            id: UserId(row.user_id),
+            role: [Role::User, Role::Admin]
+                .into_iter()
+                .find(|role| role_name(*role) == row.role)
+                .ok_or_else(|| damaged("role"))?,
+            status: STATUSES
+                .into_iter()
+                .find(|status| status_name(*status) == row.status)
+                .ok_or_else(|| damaged("status"))?,
+            version: u64::try_from(row.version).map_err(|_| damaged("version"))?,
+            email: row.email.map(Sealed::from_bytes),
+            name: row.name.map(Sealed::from_bytes),
+            phone: row.phone.map(Sealed::from_bytes),
+            locale: row.locale,
+            email_verified: row.email_verified,
+            preferences: NotificationPreferences {
+                order_emails: row.order_emails,
+                order_sms: row.order_sms,
+            },
+            created_at: row.created_at.into(),
+            updated_at: row.updated_at.into(),
+        })
+    }
+}
+
+/// Users by columns, as UNNEST takes them.
+#[derive(Default)]
+struct Columns {
+    user_id: Vec<Uuid>,
+    email: Vec<Option<Vec<u8>>>,
+    name: Vec<Option<Vec<u8>>>,
+    phone: Vec<Option<Vec<u8>>>,
+    locale: Vec<String>,
+    role: Vec<&'static str>,
+    status: Vec<&'static str>,
+    email_verified: Vec<bool>,
+    order_emails: Vec<bool>,
+    order_sms: Vec<bool>,
+    version: Vec<i64>,
+    created_at: Vec<OffsetDateTime>,
+    updated_at: Vec<OffsetDateTime>,
+}
+
+impl Columns {
+    fn of(users: &[User]) -> Result<Self, StoreError> {
+        let bytes =
+            |sealed: &Option<Sealed>| sealed.as_ref().map(|sealed| sealed.as_bytes().to_vec());
+        let mut columns = Self::default();
+        for user in users {
+            columns.user_id.push(user.id.0);
+            columns.email.push(bytes(&user.email));
+            columns.name.push(bytes(&user.name));
+            columns.phone.push(bytes(&user.phone));
+            columns.locale.push(user.locale.clone());
+            columns.role.push(role_name(user.role));
+            columns.status.push(status_name(user.status));
+            columns.email_verified.push(user.email_verified);
+            columns.order_emails.push(user.preferences.order_emails);
+            columns.order_sms.push(user.preferences.order_sms);
+            columns
+                .version
+                .push(i64::try_from(user.version).unwrap_or(i64::MAX));
+            columns.created_at.push(instant((user.created_at, ()))?.0);
+            columns.updated_at.push(instant((user.updated_at, ()))?.0);
+        }
+        Ok(columns)
+    }
+}
+
+/// The instant as Postgres takes it. The fold has let only representable ones through.
+fn instant<T>((at, rest): (Timestamp, T)) -> Result<(OffsetDateTime, T), StoreError> {
+    at.to_utc()
+        .map(|at| (at, rest))
+        .map_err(|error| StoreError::Damaged(error.to_string()))
+}

@@ -1,0 +1,215 @@
+//! The vital task of a read model: follows the log into the live generation, goes over to a new one when a
+//! rebuild has swapped it in, and comes back by itself from whatever goes away.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use runtime::{
+    health::{Component, Health},
+    retry::{self, Backoff},
+};
+use tokio::{sync::OnceCell, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    fold::Halt,
+    follower::{FollowError, Follower, report_halts},
+    live::Live,
+    settings::Places,
+    source::Log,
+    store::{ReadModel, StoreError, within},
+};
+
+/// How often the pointer to the live generation is looked at, busy or not.
+const POINTER_CHECK_EVERY: Duration = Duration::from_millis(500);
+/// How long a small question to a database may take.
+const QUESTION_TIMEOUT_S: u64 = 5;
+/// After this long a halted partition is tried again: what made it undecodable may be mended.
+const HALT_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Pause after another writer was met, so that two do not chase each other.
+const OTHER_WRITER_PAUSE: Duration = Duration::from_millis(500);
+
+/// Opens the log once for all workers.
+#[derive(Clone)]
+pub struct LogOpener {
+    /// Where the log is.
+    pub places: Arc<Places>,
+    /// Kafka, for readiness.
+    pub kafka: Component,
+    /// The schema registry, for readiness.
+    pub registry: Component,
+    /// The log, once it is open.
+    pub log: Arc<OnceCell<Log>>,
+}
+
+impl LogOpener {
+    /// The log; waits for Kafka and the registry. `None` when `shutdown` is cancelled before.
+    async fn open(&self, shutdown: &CancellationToken) -> Option<Log> {
+        const KAFKA_HINT: &str = "scripts/stack start kafka; new topics: command-api prepare";
+        const REGISTRY_HINT: &str =
+            "scripts/stack start registry; new schemas: command-api prepare";
+        let kafka = self.places.kafka.clone();
+        let open = || async {
+            let there = || event_log::topics::partition_count(&kafka);
+            retry::until_ready(&self.kafka, KAFKA_HINT, shutdown, there)
+                .await
+                .ok_or(())?;
+            let load = || event_log::Schemas::load(&kafka);
+            let schemas = retry::until_ready(&self.registry, REGISTRY_HINT, shutdown, load)
+                .await
+                .ok_or(())?;
+            Ok::<_, ()>(Log {
+                kafka: kafka.clone(),
+                schemas,
+            })
+        };
+        self.log.get_or_try_init(open).await.ok().cloned()
+    }
+}
+
+/// What the worker of a read model needs.
+pub struct Worker<M> {
+    /// The read model.
+    pub model: M,
+    /// The log.
+    pub log: LogOpener,
+    /// Where queries learn how far it is.
+    pub live: Live,
+    /// All components, for those of halted partitions.
+    pub health: Health,
+    /// The read model's own component.
+    pub component: Component,
+    /// How its database is started.
+    pub start_hint: &'static str,
+}
+
+impl<M: ReadModel> Worker<M> {
+    /// Works until `shutdown` is cancelled.
+    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let prepare = || within(QUESTION_TIMEOUT_S, self.prepare());
+        if retry::until_ready(&self.component, self.start_hint, &shutdown, prepare)
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+        let Some(log) = self.log.open(&shutdown).await else {
+            return Ok(());
+        };
+        let mut backoff = Backoff::default();
+        while !shutdown.is_cancelled() {
+            let begun = Instant::now();
+            let pause = match self.follow(&log, &shutdown).await {
+                Ok(()) => continue,
+                Err(FollowError::Store(StoreError::Moved(_))) => {
+                    tracing::info!(
+                        model = M::MODEL.name(),
+                        "another writer is at work, going on from its checkpoint"
+                    );
+                    OTHER_WRITER_PAUSE
+                }
+                Err(error) => {
+                    if begun.elapsed() > HALT_RETRY_AFTER {
+                        backoff = Backoff::default();
+                    }
+                    let pause = backoff.next_pause();
+                    tracing::warn!(model = M::MODEL.name(), %error, hint = self.start_hint, "trying again in {} ms", pause.as_millis());
+                    self.component.waiting(error.to_string());
+                    pause
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes what is missing and lets queries begin, also while Kafka is away.
+    async fn prepare(&self) -> Result<(), StoreError> {
+        self.model.prepare().await?;
+        let generation = self.model.pointer().await?.live;
+        self.live
+            .tell(generation, &self.model.checkpoint(generation).await?);
+        Ok(())
+    }
+
+    /// Follows the log into the live generation. Returns when there is another live generation, a halted
+    /// partition is to be tried again, or `shutdown` is cancelled.
+    async fn follow(&self, log: &Log, shutdown: &CancellationToken) -> Result<(), FollowError> {
+        let generation = within(QUESTION_TIMEOUT_S, self.model.pointer()).await?.live;
+        within(QUESTION_TIMEOUT_S, self.model.mend_view()).await?;
+        let mut follower = Follower::open(&self.model, log, generation).await?;
+        tracing::info!(model = M::MODEL.name(), generation = generation.0, positions = ?follower.positions(), "following the log");
+        self.component.ready();
+        report_halts(M::MODEL, 0);
+        let mut halts = Halts {
+            health: &self.health,
+            model: M::MODEL.name(),
+            shown: Vec::new(),
+            since: None,
+        };
+        let mut ticks = tokio::time::interval(POINTER_CHECK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(follower.settle().await?),
+                _ = ticks.tick() => {
+                    let live = within(QUESTION_TIMEOUT_S, self.model.pointer()).await?.live;
+                    if live != generation {
+                        tracing::info!(model = M::MODEL.name(), from = generation.0, to = live.0, "a new generation is live");
+                        return Ok(());
+                    }
+                    follower.settle().await?;
+                    if halts.since.is_some_and(|since| since.elapsed() > HALT_RETRY_AFTER) {
+                        return Ok(());
+                    }
+                }
+                gathered = follower.gather() => {
+                    follower.apply(gathered?).await?;
+                    self.live.tell(generation, follower.positions());
+                    halts.show(&follower);
+                }
+            }
+        }
+    }
+}
+
+/// The halted partitions as components that wait; they go with this.
+struct Halts<'a> {
+    health: &'a Health,
+    model: &'static str,
+    shown: Vec<Component>,
+    since: Option<Instant>,
+}
+
+impl Halts<'_> {
+    fn show<M: ReadModel>(&mut self, follower: &Follower<M>) {
+        if self.shown.len() == follower.halts().len() {
+            return;
+        }
+        // Halts are only ever added; entering one again changes nothing.
+        self.shown.clear();
+        for Halt {
+            partition,
+            offset,
+            reason,
+        } in follower.halts().values()
+        {
+            let component = self.health.component(format!("{}/{partition}", self.model));
+            component.waiting(format!("stopped at offset {offset}: {reason}"));
+            self.shown.push(component);
+        }
+        self.since.get_or_insert_with(Instant::now);
+    }
+}
+
+impl Drop for Halts<'_> {
+    fn drop(&mut self) {
+        self.shown.iter().for_each(Component::remove);
+    }
+}
