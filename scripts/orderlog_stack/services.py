@@ -60,7 +60,8 @@ def command_apis(nodes):
 
 
 class Service(Component):
-    """One of our binaries, with just the settings it needs."""
+    """One of our binaries, with just the settings it needs; what else the shell sets (LOG_FILTER and the
+    limits that `--help` lists) is passed on."""
 
     binary = ""
     listen = ""
@@ -71,10 +72,11 @@ class Service(Component):
 
     def environment(self):
         known = settings(self.home, 1)
+        tuning = {variable: value for variable, value in os.environ.items() if variable not in known}
         return {
+            **tuning,
             **super().environment(),
             **{variable: known[variable] for variable in self.takes},
-            **{name: value for name, value in os.environ.items() if name in ("LOG_FILTER", "RUST_BACKTRACE")},
             self.listen: self.address,
         }
 
@@ -164,14 +166,14 @@ def prepare(home):
     run_once(home, "prepare", ["command-api", "prepare"])
 
 
-def create_admin(home):
+def create_admin(home, nodes):
     """The first admin; nothing happens when there is one already."""
-    run_once(home, "create-admin", ["command-api", "create-admin"])
+    run_once(home, "create-admin", ["command-api", "create-admin"], nodes)
 
 
-def run_once(home, name, command):
+def run_once(home, name, command, nodes=1):
     """Runs a short command of ours with the settings of the stack; its output goes to the log NAME."""
-    environment = {**CommandApi(home, "command-api-1").environment(), **settings(home, 1)}
+    environment = {**os.environ, **settings(home, nodes)}
     log = home.log(name)
     with log.open("w") as output:
         try:

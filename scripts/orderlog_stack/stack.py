@@ -36,7 +36,7 @@ def _start_services(home, nodes):
         return
     services.prepare(home)
     start_all(home, [component_of(home, name) for name in names])
-    services.create_admin(home)
+    services.create_admin(home, nodes)
 
 
 def start_all(home, components):
