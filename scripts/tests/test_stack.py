@@ -1,0 +1,153 @@
+"""What `scripts/stack` promises about homes, processes and downloads, without starting any component."""
+
+import os
+import sys
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from orderlog_stack import downloads, processes  # noqa: E402
+from orderlog_stack.home import Home  # noqa: E402
+from orderlog_stack.report import Failure  # noqa: E402
+
+SLEEPER = ["sleep", "600"]
+
+
+class AStack(unittest.TestCase):
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        environment = mock.patch.dict(os.environ, {"XDG_CACHE_HOME": directory.name, "ORDERLOG_PORT_BASE": "40000"})
+        environment.start()
+        self.addCleanup(environment.stop)
+        self.home = Home(Path(directory.name) / "home")
+        self.home.create()
+
+    def launch(self, command=SLEEPER):
+        process = processes.launch(self.home, "sleeper", command, dict(os.environ))
+        self.addCleanup(process.signal, 9, with_descendants=True)
+        return process
+
+
+class Ports(AStack):
+    def test_the_base_is_remembered(self):
+        del os.environ["ORDERLOG_PORT_BASE"]
+        self.assertEqual(Home(self.home.path).address("registry"), "127.0.0.1:40002")
+
+    def test_another_base_for_the_same_home_is_refused(self):
+        os.environ["ORDERLOG_PORT_BASE"] = "41000"
+        with self.assertRaisesRegex(Failure, "was made with port base 40000"):
+            self.home.create()
+
+    def test_a_base_that_is_no_port_is_refused(self):
+        for wrong in ("80", "65001", "x", "-1"):
+            os.environ["ORDERLOG_PORT_BASE"] = wrong
+            with self.assertRaises(Failure):
+                Home(self.home.path / wrong).create()
+
+
+class Secrets(AStack):
+    def test_a_secret_is_made_once_and_read_by_its_owner_only(self):
+        secret = self.home.secret("password")
+        self.assertEqual(self.home.secret("password"), secret)
+        self.assertEqual((self.home.secrets / "password").stat().st_mode & 0o777, 0o600)
+
+
+class Processes(AStack):
+    def test_the_states_a_process_goes_through(self):
+        self.assertEqual(processes.state(self.home, "sleeper"), "stopped")
+        self.launch()
+        self.assertEqual(processes.state(self.home, "sleeper"), "running")
+        processes.pause(self.home, "sleeper")
+        self.assertEqual(processes.state(self.home, "sleeper"), "paused")
+        processes.resume(self.home, "sleeper")
+        self.assertEqual(processes.state(self.home, "sleeper"), "running")
+        processes.kill(self.home, "sleeper")
+        self.assertEqual(processes.state(self.home, "sleeper"), "dead")
+        processes.stop(self.home, "sleeper")
+        self.assertEqual(processes.state(self.home, "sleeper"), "stopped")
+
+    def test_a_paused_process_can_be_stopped(self):
+        self.launch()
+        processes.pause(self.home, "sleeper")
+        processes.stop(self.home, "sleeper", within_s=5)
+        self.assertEqual(processes.state(self.home, "sleeper"), "stopped")
+
+    def test_a_process_that_ignores_the_request_is_killed(self):
+        process = self.launch(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"])
+        processes.await_ready(self.home, "sleeper", lambda: None if "ready\n" in self.log() else "silent", within_s=5)
+        processes.stop(self.home, "sleeper", within_s=0.5)
+        self.assertEqual(process.state(), "dead")
+
+    def test_kill_takes_the_children_along(self):
+        process = self.launch(["sh", "-c", "sleep 600 & echo child $!; wait"])
+        processes.await_ready(self.home, "sleeper", lambda: None if "child" in self.log() else "silent", within_s=5)
+        child = int(self.log().split("child ")[-1])
+        processes.kill(self.home, "sleeper")
+        self.assertEqual(process.state(), "dead")
+        self.assertFalse(_runs(child))
+
+    def test_a_pid_given_to_another_process_is_not_ours(self):
+        process = self.launch()
+        stranger = processes.Process(process.pid, process.start_time - 1)
+        self.assertEqual(stranger.state(), "dead")
+        stranger.signal(9)
+        self.assertEqual(process.state(), "running")
+
+    def test_a_crash_during_the_start_is_noticed_at_once(self):
+        self.launch(["sh", "-c", "echo no disk left; exit 1"])
+        with self.assertRaisesRegex(Failure, "sleeper ended while starting") as caught:
+            processes.await_ready(self.home, "sleeper", lambda: "not yet", within_s=30)
+        self.assertEqual(caught.exception.log, self.home.log("sleeper"))
+
+    def log(self):
+        return self.home.log("sleeper").read_text().split("\n", 1)[1]
+
+
+class Downloads(AStack):
+    def test_a_wrong_checksum_is_refused_and_nothing_enters_the_cache(self):
+        def fill(staging):
+            (staging / "file").write_text("tampered with")
+            downloads.check(staging / "file", "0" * 64)
+            return staging
+
+        with self.assertRaisesRegex(Failure, "is not what scripts/versions.json says"):
+            downloads.cached("thing-1", fill)
+        self.assertFalse((downloads.cache() / "thing-1").exists())
+
+    def test_two_stacks_that_need_the_same_fetch_it_once(self):
+        fetched = []
+
+        def fill(staging):
+            fetched.append(staging)
+            (staging / "out").mkdir()
+            return staging / "out"
+
+        threads = [threading.Thread(target=downloads.cached, args=("thing-2", fill)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(fetched), 1)
+
+    def test_what_an_interrupted_download_left_is_thrown_away(self):
+        left = downloads.cache() / "thing-3.partial"
+        left.mkdir()
+        (left / "half").touch()
+        place = downloads.cached("thing-3", lambda staging: (staging / "out").mkdir() or staging / "out")
+        self.assertEqual(list(place.iterdir()), [])
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+if __name__ == "__main__":
+    unittest.main()
