@@ -13,6 +13,7 @@ from .report import Failure, Progress, say
 
 POLL_S = 0.05
 KILLED_WITHIN_S = 10
+SIGNALLED_WITHIN_S = 5
 LOG_BYTES_MAX = 50 * 1024 * 1024
 """A log longer than this is set aside as NAME.log.1 at the next start."""
 
@@ -125,20 +126,25 @@ def kill(home, name):
 
 
 def pause(home, name):
-    """SIGSTOP to the process and all it started."""
-    _signal_running(home, name, signal.SIGSTOP)
+    """SIGSTOP to the process and all it started; returns when it stands still."""
+    _signal_running(home, name, signal.SIGSTOP, "paused")
 
 
 def resume(home, name):
     """SIGCONT to the process and all it started."""
-    _signal_running(home, name, signal.SIGCONT)
+    _signal_running(home, name, signal.SIGCONT, "running")
 
 
-def _signal_running(home, name, number):
+def _signal_running(home, name, number, expected):
     process = started(home, name)
     if process is None or process.state() == "dead":
         raise Failure(f"{name} is not running")
     process.signal(number, with_descendants=True)
+    deadline = time.monotonic() + SIGNALLED_WITHIN_S
+    while process.state() != expected:
+        if time.monotonic() > deadline:
+            raise Failure(f"{name} is {process.state()}, not {expected}, {SIGNALLED_WITHIN_S} s after the signal")
+        time.sleep(POLL_S)
 
 
 def _gone(pids, within_s, what):
