@@ -6,7 +6,6 @@
 //! changes what is there, and commit the files.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::disallowed_methods,
     clippy::disallowed_macros,
     reason = "a test reads files, and its failure is a panic"

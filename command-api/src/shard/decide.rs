@@ -32,7 +32,10 @@ pub struct Decision {
 
 impl Decision {
     fn without_events(answer: Result<Accepted, Refused>) -> Self {
-        Self { events: Vec::new(), answer }
+        Self {
+            events: Vec::new(),
+            answer,
+        }
     }
 }
 
@@ -43,7 +46,11 @@ pub fn decide(
     request: Request,
     in_flight: impl Fn(&IdempotencyRequest) -> bool,
 ) -> Result<Decision, BrokenSequence> {
-    if let Some(answer) = request.idempotency.as_ref().and_then(|key| replay(state, key, in_flight)) {
+    if let Some(answer) = request
+        .idempotency
+        .as_ref()
+        .and_then(|key| replay(state, key, in_flight))
+    {
         return Ok(Decision::without_events(answer));
     }
     let mut recorder = Recorder::new(command_id, &request);
@@ -53,24 +60,36 @@ pub fn decide(
         Command::Order { id, command } => {
             let before = state.order(id);
             let decided = weigh::<OrderStream>(&before, command, matches, Refused::Order);
-            record(decided, before.version, &mut recorder, |event, metadata| state.apply_order(event, metadata))?
-                .map(|()| Accepted::Order(answer(state.order(id))))
+            record(decided, before.version, &mut recorder, |event, metadata| {
+                state.apply_order(event, metadata)
+            })?
+            .map(|()| Accepted::Order(answer(state.order(id))))
         }
         Command::User { id, command } => {
             let before = state.user(id);
             let decided = weigh::<UserStream>(&before, command, matches, Refused::User);
-            record(decided, before.version, &mut recorder, |event, metadata| state.apply_user(event, metadata))?
-                .map(|()| Accepted::User(answer(state.user(id))))
+            record(decided, before.version, &mut recorder, |event, metadata| {
+                state.apply_user(event, metadata)
+            })?
+            .map(|()| Accepted::User(answer(state.user(id))))
         }
-        Command::Register { email_hash, id, command } => {
+        Command::Register {
+            email_hash,
+            id,
+            command,
+        } => {
             let (claim, before) = (state.email(email_hash), state.user(id));
             let claiming = email::Command {
                 actor: command.actor,
                 at: command.at,
-                action: email::Action::Claim { email_hash, user_id: id },
+                action: email::Action::Claim {
+                    email_hash,
+                    user_id: id,
+                },
             };
             // Both are weighed before either is recorded: they are one decision.
-            let claimed = weigh::<EmailStream>(&claim, claiming, |_| true, |_| Refused::AddressTaken);
+            let claimed =
+                weigh::<EmailStream>(&claim, claiming, |_| true, |_| Refused::AddressTaken);
             let registered = weigh::<UserStream>(&before, command, matches, Refused::User);
             match (claimed, registered) {
                 (Ok(claimed), Ok(registered)) => {
@@ -84,7 +103,10 @@ pub fn decide(
             }
         }
     };
-    Ok(Decision { events: recorder.events, answer })
+    Ok(Decision {
+        events: recorder.events,
+        answer,
+    })
 }
 
 /// What the log says about the key, if it has seen it.
@@ -115,7 +137,9 @@ fn weigh<D: Decider>(
         Refusal::NotAllowed => Refused::NotAllowed,
     })?;
     if !matches(before.version) {
-        return Err(Refused::Stale { current: before.version });
+        return Err(Refused::Stale {
+            current: before.version,
+        });
     }
     D::decide(&before.state, command).map_err(refused)
 }
@@ -135,13 +159,20 @@ fn record<E: Into<Event>>(
         version += 1;
         let metadata = recorder.metadata(version);
         apply(&event, &metadata)?;
-        recorder.events.push(Envelope { metadata, event: event.into() });
+        recorder.events.push(Envelope {
+            metadata,
+            event: event.into(),
+        });
     }
     Ok(Ok(()))
 }
 
 fn answer<State>(after: Versioned<State>) -> Answer<State> {
-    Answer { state: after.state, version: after.version, token: None }
+    Answer {
+        state: after.state,
+        version: after.version,
+        token: None,
+    }
 }
 
 /// Writes the metadata of one command's events.
@@ -154,12 +185,14 @@ impl Recorder {
     fn new(command_id: CommandId, request: &Request) -> Self {
         let (actor, time): (Actor, Timestamp) = match &request.command {
             Command::Order { command, .. } => (command.actor, command.at),
-            Command::User { command, .. } | Command::Register { command, .. } => (command.actor, command.at),
+            Command::User { command, .. } | Command::Register { command, .. } => {
+                (command.actor, command.at)
+            }
         };
-        let idempotency = request
-            .idempotency
-            .as_ref()
-            .map(|request| Idempotency { key: request.key.clone(), fingerprint: request.fingerprint });
+        let idempotency = request.idempotency.as_ref().map(|request| Idempotency {
+            key: request.key.clone(),
+            fingerprint: request.fingerprint,
+        });
         let template = Metadata {
             event_id: EventId::derived(command_id, 0),
             source: SOURCE.to_owned(),
@@ -172,11 +205,18 @@ impl Recorder {
             idempotency,
             traceparent: request.traceparent.clone(),
         };
-        Self { template, events: Vec::new() }
+        Self {
+            template,
+            events: Vec::new(),
+        }
     }
 
     fn metadata(&self, version: StreamVersion) -> Metadata {
         let event_id = EventId::derived(self.template.command_id, self.events.len());
-        Metadata { event_id, version, ..self.template.clone() }
+        Metadata {
+            event_id,
+            version,
+            ..self.template.clone()
+        }
     }
 }

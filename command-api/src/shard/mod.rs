@@ -82,7 +82,11 @@ impl Shards {
         health: Health,
     ) -> Result<(Self, Ownerships), LogError> {
         let count = topics::partition_count(&kafka).await?;
-        let shards = Self(Arc::new(Inner { count, owned: RwLock::default(), next: AtomicUsize::new(0) }));
+        let shards = Self(Arc::new(Inner {
+            count,
+            owned: RwLock::default(),
+            next: AtomicUsize::new(0),
+        }));
         let (failed, failure) = watch::channel(None);
         // The owners need the membership, whose listener makes them: it is handed over once it is there.
         let (hand_over, handed_over) = crossbeam_channel::bounded::<Arc<Membership>>(1);
@@ -93,12 +97,21 @@ impl Shards {
             move |change| match change {
                 Ownership::Assigned(assigned) => {
                     let mut slot = membership.lock();
-                    let Some(member) = slot.take().or_else(|| handed_over.recv().ok()) else { return };
+                    let Some(member) = slot.take().or_else(|| handed_over.recv().ok()) else {
+                        return;
+                    };
                     for shard in assigned {
-                        let owner = Owning { shards: &shards, kafka: &kafka, schemas: &schemas, health: &health };
+                        let owner = Owning {
+                            shards: &shards,
+                            kafka: &kafka,
+                            schemas: &schemas,
+                            health: &health,
+                        };
                         match owner.start(shard, &member, &failed) {
                             Ok(owner) => drop(running.lock().insert(shard, owner)),
-                            Err(error) => drop(failed.send(Some(format!("no thread for shard {shard}: {error}")))),
+                            Err(error) => drop(
+                                failed.send(Some(format!("no thread for shard {shard}: {error}"))),
+                            ),
                         }
                     }
                     *slot = Some(member);
@@ -106,7 +119,12 @@ impl Shards {
                 Ownership::Revoked(revoked) => {
                     tracing::info!(?revoked, "giving shards up");
                     let mut running = running.lock();
-                    shards.give_up(revoked.iter().filter_map(|shard| running.remove(shard).map(|owner| (*shard, owner))).collect());
+                    shards.give_up(
+                        revoked
+                            .iter()
+                            .filter_map(|shard| running.remove(shard).map(|owner| (*shard, owner)))
+                            .collect(),
+                    );
                 }
                 Ownership::Failed(reason) => drop(failed.send(Some(reason))),
             }
@@ -114,7 +132,13 @@ impl Shards {
         let membership = Arc::new(Membership::join(&kafka, instance, Arc::new(listener))?);
         // The receiver lives in the listener, which lives in the membership.
         drop(hand_over.send(Arc::clone(&membership)));
-        Ok((shards, Ownerships { membership, failure }))
+        Ok((
+            shards,
+            Ownerships {
+                membership,
+                failure,
+            },
+        ))
     }
 
     /// Carries a command out. The answer comes after the commit.
@@ -129,13 +153,20 @@ impl Shards {
         let id = CommandId(Uuid::now_v7());
         self.enqueue(
             shard,
-            Task::Command { request: Box::new(request), id, claimed: Arc::clone(&claimed), reply },
+            Task::Command {
+                request: Box::new(request),
+                id,
+                claimed: Arc::clone(&claimed),
+                reply,
+            },
         )?;
         match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
             Ok(Ok(answered)) => answered,
             Ok(Err(_dropped)) => Err(Refused::OutcomeUnknown),
             // Not taken yet: now it never will be.
-            Err(_late) if !claimed.swap(true, Ordering::AcqRel) => Err(Refused::Unavailable(TOO_LATE)),
+            Err(_late) if !claimed.swap(true, Ordering::AcqRel) => {
+                Err(Refused::Unavailable(TOO_LATE))
+            }
             Err(_late) => Err(Refused::OutcomeUnknown),
         }
     }
@@ -157,7 +188,9 @@ impl Shards {
     /// The user who has claimed this address.
     pub async fn user_of(&self, email: EmailHash) -> Result<Option<Arc<user::User>>, Refused> {
         let shard = ids::shard_of(email, self.0.count);
-        let claimed_by = self.read(shard, move |state| state.email(email).state.claimed_by()).await?;
+        let claimed_by = self
+            .read(shard, move |state| state.email(email).state.claimed_by())
+            .await?;
         match claimed_by {
             Some(id) => self.user(id).await,
             None => Ok(None),
@@ -176,7 +209,10 @@ impl Shards {
 
     /// The order of this id as it is now.
     pub async fn order(&self, id: OrderId) -> Result<order::State, Refused> {
-        self.read(ids::shard_of(id, self.0.count), move |state| state.order(id).state).await
+        self.read(ids::shard_of(id, self.0.count), move |state| {
+            state.order(id).state
+        })
+        .await
     }
 
     async fn read<T: Send + 'static>(
@@ -222,7 +258,10 @@ impl Shards {
                 std::thread::sleep(GIVE_UP_CHECK);
             }
             if !owner.thread.is_finished() {
-                tracing::warn!(shard, "the batch under way takes long; its outcome is the log's to tell");
+                tracing::warn!(
+                    shard,
+                    "the batch under way takes long; its outcome is the log's to tell"
+                );
             }
         }
     }
@@ -271,11 +310,16 @@ impl Owning<'_> {
         };
         // Not ready from this moment on, so that readiness never flickers.
         owner.health.waiting("taking the shard up");
-        let dies = PanicAlarm { shard, failed: failed.clone() };
-        let thread = std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
-            let _alarm = dies;
-            owner.run();
-        })?;
+        let dies = PanicAlarm {
+            shard,
+            failed: failed.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{shard}"))
+            .spawn(move || {
+                let _alarm = dies;
+                owner.run();
+            })?;
         self.shards.0.owned.write().insert(shard, queue);
         Ok(Running { stop, thread })
     }
@@ -290,7 +334,10 @@ struct PanicAlarm {
 impl Drop for PanicAlarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            drop(self.failed.send(Some(format!("the owner of shard {} panicked", self.shard))));
+            drop(
+                self.failed
+                    .send(Some(format!("the owner of shard {} panicked", self.shard))),
+            );
         }
     }
 }

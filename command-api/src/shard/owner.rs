@@ -135,10 +135,15 @@ impl Owner {
             match self.term(&mut in_doubt, &mut wait) {
                 StepDown::Stopped => break,
                 StepDown::NotOwner => {
-                    self.health.waiting("the group to confirm that this node owns the shard");
+                    self.health
+                        .waiting("the group to confirm that this node owns the shard");
                 }
                 StepDown::Failed(reason) => {
-                    tracing::warn!(shard = self.shard, reason, "stepped down; the shard will be read again");
+                    tracing::warn!(
+                        shard = self.shard,
+                        reason,
+                        "stepped down; the shard will be read again"
+                    );
                     metrics::counter!("shard_step_downs_total").increment(1);
                     self.health.waiting(reason);
                 }
@@ -177,16 +182,27 @@ impl Owner {
         let mut state = ShardState::default();
         let mut broken = None;
         let mut settled = Vec::new();
-        let events = replay_shard(&self.kafka, &self.schemas, self.shard, &|| !self.stopped(), |recorded| {
-            let (command, place) = (recorded.envelope.metadata.command_id, recorded.place);
-            if broken.is_none() {
-                broken = state.apply(recorded.envelope).err().map(|error| format!("{place}: {error}"));
-            }
-            if let Some(mut pending) = in_doubt.remove(&command) {
-                pending.answer.set_token(token(place.topic, place.partition, place.offset));
-                settled.push(pending);
-            }
-        })?;
+        let events = replay_shard(
+            &self.kafka,
+            &self.schemas,
+            self.shard,
+            &|| !self.stopped(),
+            |recorded| {
+                let (command, place) = (recorded.envelope.metadata.command_id, recorded.place);
+                if broken.is_none() {
+                    broken = state
+                        .apply(recorded.envelope)
+                        .err()
+                        .map(|error| format!("{place}: {error}"));
+                }
+                if let Some(mut pending) = in_doubt.remove(&command) {
+                    pending
+                        .answer
+                        .set_token(token(place.topic, place.partition, place.offset));
+                    settled.push(pending);
+                }
+            },
+        )?;
         if let Some(broken) = broken {
             return Err(StepDown::Failed(broken));
         }
@@ -194,7 +210,11 @@ impl Owner {
             drop(pending.reply.send(Ok(pending.answer)));
         }
         for (_, pending) in in_doubt.drain() {
-            drop(pending.reply.send(Err(Refused::Unavailable("the command was not recorded"))));
+            drop(
+                pending
+                    .reply
+                    .send(Err(Refused::Unavailable("the command was not recorded"))),
+            );
         }
         let duration_ms = started.elapsed().as_millis() as u64;
         tracing::info!(shard = self.shard, events, duration_ms, "took the shard up");
@@ -224,7 +244,9 @@ impl Owner {
             };
             state.forget_keys(time::OffsetDateTime::now_utc().into());
             let mut batch = Batch::default();
-            let tasks = std::iter::once(first).chain(self.tasks.try_iter()).take(BATCH_COMMANDS_MAX);
+            let tasks = std::iter::once(first)
+                .chain(self.tasks.try_iter())
+                .take(BATCH_COMMANDS_MAX);
             for task in tasks {
                 batch.take(task, state).map_err(StepDown::Failed)?;
             }
@@ -304,7 +326,12 @@ impl Batch {
                 self.reads.push(read);
                 return Ok(());
             }
-            Task::Command { request, id, claimed, reply } => {
+            Task::Command {
+                request,
+                id,
+                claimed,
+                reply,
+            } => {
                 if claimed.swap(true, Ordering::AcqRel) {
                     return Ok(()); // Given up by its caller, who said that nothing was done.
                 }
@@ -316,20 +343,32 @@ impl Batch {
         let in_flight = |wanted: &IdempotencyRequest| {
             replies.iter().any(|reply| {
                 !reply.events.is_empty()
-                    && reply.key.as_ref().is_some_and(|key| key.caller == wanted.caller && key.key == wanted.key)
+                    && reply
+                        .key
+                        .as_ref()
+                        .is_some_and(|key| key.caller == wanted.caller && key.key == wanted.key)
             })
         };
         let decision = decide(state, id, *request, in_flight).map_err(|error| error.to_string())?;
         let first = self.events.len();
         self.events.extend(decision.events);
         let events = first..self.events.len();
-        self.replies.push(Reply { id, events, answer: decision.answer, reply, key });
+        self.replies.push(Reply {
+            id,
+            events,
+            answer: decision.answer,
+            reply,
+            key,
+        });
         Ok(())
     }
 
     fn set_tokens(&mut self, shard: u16, offsets: &[i64]) {
         for reply in &mut self.replies {
-            let last = self.events.get(reply.events.clone()).and_then(<[Envelope]>::last);
+            let last = self
+                .events
+                .get(reply.events.clone())
+                .and_then(<[Envelope]>::last);
             let offset = offsets.get(reply.events.clone()).and_then(<[i64]>::last);
             if let (Some(last), Some(offset), Ok(accepted)) = (last, offset, &mut reply.answer) {
                 accepted.set_token(token(last.event.event_type().topic(), shard, *offset));
@@ -352,9 +391,19 @@ impl Batch {
         for reply in self.replies {
             match reply.answer {
                 Ok(answer) if !reply.events.is_empty() => {
-                    in_doubt.insert(reply.id, Pending { answer, reply: reply.reply });
+                    in_doubt.insert(
+                        reply.id,
+                        Pending {
+                            answer,
+                            reply: reply.reply,
+                        },
+                    );
                 }
-                Ok(_) | Err(_) => drop(reply.reply.send(Err(Refused::Unavailable("the shard is being read again")))),
+                Ok(_) | Err(_) => drop(
+                    reply
+                        .reply
+                        .send(Err(Refused::Unavailable("the shard is being read again"))),
+                ),
             }
         }
         for read in self.reads {
@@ -364,5 +413,9 @@ impl Batch {
 }
 
 fn token(topic: events::Topic, partition: u16, offset: i64) -> ConsistencyToken {
-    ConsistencyToken { topic, partition, offset }
+    ConsistencyToken {
+        topic,
+        partition,
+        offset,
+    }
 }

@@ -61,17 +61,26 @@ pub struct ShardState {
 impl ShardState {
     /// The user of that id.
     pub fn user(&self, id: UserId) -> Versioned<user::State> {
-        self.users.get(&id).cloned().unwrap_or_else(|| absent::<UserStream>())
+        self.users
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| absent::<UserStream>())
     }
 
     /// The claim of that address.
     pub fn email(&self, hash: EmailHash) -> Versioned<email::State> {
-        self.emails.get(&hash).cloned().unwrap_or_else(|| absent::<EmailStream>())
+        self.emails
+            .get(&hash)
+            .cloned()
+            .unwrap_or_else(|| absent::<EmailStream>())
     }
 
     /// The order of that id.
     pub fn order(&self, id: OrderId) -> Versioned<order::State> {
-        self.orders.get(&id).cloned().unwrap_or_else(|| absent::<OrderStream>())
+        self.orders
+            .get(&id)
+            .cloned()
+            .unwrap_or_else(|| absent::<OrderStream>())
     }
 
     /// What was answered to a command under this key, unless it is longer ago than keys are kept.
@@ -102,26 +111,47 @@ impl ShardState {
     }
 
     /// Takes in a fact about a user.
-    pub fn apply_user(&mut self, event: &UserEvent, metadata: &Metadata) -> Result<(), BrokenSequence> {
-        let StreamId::User(id) = event.stream_id() else { return Ok(()) };
+    pub fn apply_user(
+        &mut self,
+        event: &UserEvent,
+        metadata: &Metadata,
+    ) -> Result<(), BrokenSequence> {
+        let StreamId::User(id) = event.stream_id() else {
+            return Ok(());
+        };
         evolve::<UserStream, _>(self.users.entry(id), event, metadata, event.stream_id())
     }
 
     /// Takes in a fact about the claim of an address.
-    pub fn apply_email(&mut self, event: &EmailEvent, metadata: &Metadata) -> Result<(), BrokenSequence> {
-        let StreamId::Email(hash) = event.stream_id() else { return Ok(()) };
+    pub fn apply_email(
+        &mut self,
+        event: &EmailEvent,
+        metadata: &Metadata,
+    ) -> Result<(), BrokenSequence> {
+        let StreamId::Email(hash) = event.stream_id() else {
+            return Ok(());
+        };
         evolve::<EmailStream, _>(self.emails.entry(hash), event, metadata, event.stream_id())
     }
 
     /// Takes in a fact about an order, and with it the record of the key under which it was created.
-    pub fn apply_order(&mut self, event: &OrderEvent, metadata: &Metadata) -> Result<(), BrokenSequence> {
-        let StreamId::Order(id) = event.stream_id() else { return Ok(()) };
+    pub fn apply_order(
+        &mut self,
+        event: &OrderEvent,
+        metadata: &Metadata,
+    ) -> Result<(), BrokenSequence> {
+        let StreamId::Order(id) = event.stream_id() else {
+            return Ok(());
+        };
         evolve::<OrderStream, _>(self.orders.entry(id), event, metadata, event.stream_id())?;
         if let (OrderEvent::Created(_), Some(idempotency), Actor::User(caller, _)) =
             (event, &metadata.idempotency, metadata.actor)
         {
             let key = (caller, idempotency.key.clone());
-            let record = KeyRecord { fingerprint: idempotency.fingerprint, order: self.order(id) };
+            let record = KeyRecord {
+                fingerprint: idempotency.fingerprint,
+                order: self.order(id),
+            };
             self.key_times.push_back((metadata.time, key.clone()));
             self.keys.insert(key, record);
         }
@@ -130,7 +160,10 @@ impl ShardState {
 }
 
 fn absent<D: Decider>() -> Versioned<D::State> {
-    Versioned { version: 0, state: D::initial() }
+    Versioned {
+        version: 0,
+        state: D::initial(),
+    }
 }
 
 fn evolve<D: Decider, Id>(
@@ -141,7 +174,11 @@ fn evolve<D: Decider, Id>(
 ) -> Result<(), BrokenSequence> {
     let known = stream.or_insert_with(absent::<D>);
     if metadata.version != known.version + 1 {
-        return Err(BrokenSequence { stream: id, known: known.version, found: metadata.version });
+        return Err(BrokenSequence {
+            stream: id,
+            known: known.version,
+            found: metadata.version,
+        });
     }
     known.version = metadata.version;
     known.state = D::evolve(std::mem::replace(&mut known.state, D::initial()), event);

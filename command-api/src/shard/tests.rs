@@ -1,0 +1,349 @@
+//! Deciding, with a shard's state and nothing else: versions, keys, order of checks, and that the log alone
+//! rebuilds all of it.
+
+use domain::{
+    order::{self, Action, Contents},
+    user,
+    values::{Attributes, Lines, Locale, NewLine, Quantity, Sku},
+};
+use events::{
+    Actor, Envelope,
+    ids::{CommandId, CorrelationId, CredentialId, EmailHash, OrderId, UserId},
+    sealed::Sealed,
+    timestamp::Timestamp,
+    user::Role,
+};
+use runtime::etag::IfMatch;
+use uuid::Uuid;
+
+use super::{
+    decide::{Decision, decide},
+    request::{Accepted, Command, IdempotencyRequest, Refused, Request},
+    state::ShardState,
+};
+
+const OWNER: UserId = UserId(Uuid::from_u128(1));
+const STRANGER: UserId = UserId(Uuid::from_u128(2));
+const ORDER: OrderId = OrderId(Uuid::from_u128(3));
+const ADDRESS: EmailHash = EmailHash([4; 32]);
+const DAY_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
+
+fn user_actor(id: UserId) -> Actor {
+    Actor::User(id, Role::User)
+}
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn contents(quantity: i64) -> Contents {
+    let line = NewLine {
+        sku: Sku::parse("85123A").unwrap(),
+        name: None,
+        quantity: Quantity::parse(quantity).unwrap(),
+        unit_price: domain::money::parse_minor("2.55", "GBP".parse().unwrap()).unwrap(),
+    };
+    Contents {
+        lines: Lines::parse(vec![line]).unwrap(),
+        shipping_address: None,
+        note: None,
+        attributes: Attributes::parse(serde_json::Map::new()).unwrap(),
+    }
+}
+
+fn create(order_id: OrderId) -> Action {
+    Action::Create {
+        order_id,
+        customer_id: OWNER,
+        currency: "GBP".parse().unwrap(),
+        contents: contents(6),
+    }
+}
+
+fn order_request(actor: Actor, action: Action) -> Request {
+    Request {
+        command: Command::Order {
+            id: ORDER,
+            command: order::Command {
+                actor,
+                at: at(1),
+                action,
+            },
+        },
+        expected: None,
+        idempotency: None,
+        correlation_id: CorrelationId(Uuid::from_u128(9)),
+        traceparent: None,
+    }
+}
+
+fn keyed(order_id: OrderId, fingerprint: u8) -> Request {
+    let mut request = order_request(user_actor(OWNER), create(order_id));
+    let Command::Order { id, .. } = &mut request.command else {
+        unreachable!()
+    };
+    *id = order_id;
+    request.idempotency = Some(IdempotencyRequest {
+        caller: OWNER,
+        key: "k".to_owned(),
+        fingerprint: [fingerprint; 32],
+    });
+    request
+}
+
+fn register(id: UserId, address: EmailHash) -> Request {
+    let sealed = || Sealed::from_bytes(vec![1]);
+    let action = user::Action::Register(user::Registration {
+        user_id: id,
+        email: sealed(),
+        email_hash: address,
+        name: sealed(),
+        phone: None,
+        locale: Locale::parse("en").unwrap(),
+        role: Role::User,
+        credential_id: CredentialId(Uuid::from_u128(5)),
+    });
+    let command = user::Command {
+        actor: user_actor(id),
+        at: at(1),
+        action,
+    };
+    Request {
+        command: Command::Register {
+            email_hash: address,
+            id,
+            command,
+        },
+        expected: None,
+        idempotency: None,
+        correlation_id: CorrelationId(Uuid::from_u128(9)),
+        traceparent: None,
+    }
+}
+
+fn decided(state: &mut ShardState, request: Request) -> Decision {
+    decide(state, CommandId(Uuid::now_v7()), request, |_| false).unwrap()
+}
+
+fn refusal(decision: Decision) -> Refused {
+    assert!(decision.events.is_empty(), "a refusal records nothing");
+    decision.answer.unwrap_err()
+}
+
+fn order_of(decision: &Decision) -> (&order::State, u64) {
+    match decision.answer.as_ref().unwrap() {
+        Accepted::Order(answer) => (&answer.state, answer.version),
+        Accepted::User(_) => panic!("an answer about a user"),
+    }
+}
+
+fn versions(events: &[Envelope]) -> Vec<u64> {
+    events
+        .iter()
+        .map(|envelope| envelope.metadata.version)
+        .collect()
+}
+
+#[test]
+fn versions_count_the_events_of_a_stream() {
+    let mut state = ShardState::default();
+    let created = decided(&mut state, order_request(user_actor(OWNER), create(ORDER)));
+    let updated = decided(
+        &mut state,
+        order_request(
+            user_actor(OWNER),
+            Action::Update {
+                contents: contents(7),
+            },
+        ),
+    );
+    let again = decided(
+        &mut state,
+        order_request(
+            user_actor(OWNER),
+            Action::Update {
+                contents: contents(7),
+            },
+        ),
+    );
+    assert_eq!(
+        (versions(&created.events), versions(&updated.events)),
+        (vec![1], vec![2])
+    );
+    assert!(again.events.is_empty(), "what already is needs no event");
+    assert_eq!(order_of(&again).1, 2);
+}
+
+#[test]
+fn checks_come_in_the_order_of_the_contract() {
+    let mut state = ShardState::default();
+    let stale = || Some(IfMatch::Versions(vec![7]));
+    let step = |actor| {
+        order_request(
+            actor,
+            Action::SetStatus {
+                status: order::NewStatus::Completed,
+                reason: None,
+            },
+        )
+    };
+    let with = |mut request: Request, expected| {
+        request.expected = expected;
+        request
+    };
+    let unknown = with(step(user_actor(OWNER)), stale());
+    assert_eq!(refusal(decided(&mut state, unknown)), Refused::NotFound);
+    decided(&mut state, order_request(user_actor(OWNER), create(ORDER)));
+    let foreign = with(step(user_actor(STRANGER)), stale());
+    assert_eq!(
+        refusal(decided(&mut state, foreign)),
+        Refused::NotFound,
+        "404 before 412"
+    );
+    let role = with(step(user_actor(OWNER)), stale());
+    assert_eq!(
+        refusal(decided(&mut state, role)),
+        Refused::NotAllowed,
+        "403 before 412"
+    );
+    let admin = Actor::User(STRANGER, Role::Admin);
+    assert_eq!(
+        refusal(decided(&mut state, with(step(admin), stale()))),
+        Refused::Stale { current: 1 },
+        "412 before 409"
+    );
+    let rule = refusal(decided(&mut state, with(step(admin), Some(IfMatch::Any))));
+    assert!(
+        matches!(
+            rule,
+            Refused::Order(order::Rejection::StepNotPossible { .. })
+        ),
+        "{rule:?}"
+    );
+}
+
+#[test]
+fn a_key_replays_its_answer_and_records_nothing_more() {
+    let mut state = ShardState::default();
+    let first = decided(&mut state, keyed(ORDER, 1));
+    decided(
+        &mut state,
+        order_request(user_actor(OWNER), Action::Cancel { reason: None }),
+    );
+    let retry = decided(&mut state, keyed(OrderId(Uuid::from_u128(77)), 1));
+    assert!(retry.events.is_empty());
+    assert_eq!(
+        order_of(&retry),
+        order_of(&first),
+        "the first answer, not today's state"
+    );
+}
+
+#[test]
+fn a_key_is_not_for_another_request_nor_for_another_caller() {
+    let mut state = ShardState::default();
+    decided(&mut state, keyed(ORDER, 1));
+    assert_eq!(
+        refusal(decided(&mut state, keyed(OrderId(Uuid::from_u128(77)), 2))),
+        Refused::KeyReused
+    );
+    let mut other = keyed(OrderId(Uuid::from_u128(78)), 2);
+    other.idempotency.as_mut().unwrap().caller = STRANGER;
+    assert_eq!(decided(&mut state, other).events.len(), 1);
+}
+
+#[test]
+fn a_key_in_flight_is_not_answered_from_what_is_not_committed() {
+    let mut state = ShardState::default();
+    decided(&mut state, keyed(ORDER, 1));
+    let decision = decide(
+        &mut state,
+        CommandId(Uuid::now_v7()),
+        keyed(OrderId(Uuid::from_u128(77)), 1),
+        |_| true,
+    );
+    assert_eq!(refusal(decision.unwrap()), Refused::KeyInFlight);
+}
+
+#[test]
+fn a_refused_command_does_not_use_its_key_up() {
+    let mut state = ShardState::default();
+    let mut request = keyed(ORDER, 1);
+    if let Command::Order { command, .. } = &mut request.command {
+        command.action = Action::Cancel { reason: None };
+    }
+    assert_eq!(refusal(decided(&mut state, request)), Refused::NotFound);
+    assert_eq!(decided(&mut state, keyed(ORDER, 2)).events.len(), 1);
+}
+
+#[test]
+fn keys_are_forgotten_after_a_day() {
+    let mut state = ShardState::default();
+    decided(&mut state, keyed(ORDER, 1));
+    let key = (OWNER, "k".to_owned());
+    state.forget_keys(at(1 + DAY_MICROS));
+    assert!(state.key(&key).is_some());
+    state.forget_keys(at(2 + DAY_MICROS));
+    assert!(state.key(&key).is_none());
+}
+
+#[test]
+fn claim_and_registration_are_one_decision() {
+    let mut state = ShardState::default();
+    let first = decided(&mut state, register(OWNER, ADDRESS));
+    assert_eq!(versions(&first.events), [1, 1]);
+    assert_eq!(
+        refusal(decided(&mut state, register(STRANGER, ADDRESS))),
+        Refused::AddressTaken
+    );
+    assert_eq!(state.email(ADDRESS).state.claimed_by(), Some(OWNER));
+    assert_eq!(state.user(STRANGER).version, 0);
+    // The id is taken, the address is not: then neither is recorded.
+    let again = refusal(decided(&mut state, register(OWNER, EmailHash([5; 32]))));
+    assert_eq!(again, Refused::User(user::Rejection::AlreadyRegistered));
+    assert_eq!(state.email(EmailHash([5; 32])).version, 0);
+}
+
+#[test]
+fn the_log_alone_rebuilds_what_the_shard_knew() {
+    let mut state = ShardState::default();
+    let mut log = Vec::new();
+    for request in [
+        register(OWNER, ADDRESS),
+        keyed(ORDER, 1),
+        order_request(
+            user_actor(OWNER),
+            Action::Update {
+                contents: contents(9),
+            },
+        ),
+        order_request(user_actor(OWNER), Action::Cancel { reason: None }),
+    ] {
+        log.extend(decided(&mut state, request).events);
+    }
+    let mut rebuilt = ShardState::default();
+    for envelope in log {
+        rebuilt.apply(envelope).unwrap();
+    }
+    assert_eq!(rebuilt.order(ORDER).state, state.order(ORDER).state);
+    assert_eq!(rebuilt.order(ORDER).version, 3);
+    assert_eq!(rebuilt.user(OWNER).state, state.user(OWNER).state);
+    let key = (OWNER, "k".to_owned());
+    let (known, before) = (rebuilt.key(&key).unwrap(), state.key(&key).unwrap());
+    assert_eq!(
+        (known.fingerprint, &known.order.state),
+        (before.fingerprint, &before.order.state)
+    );
+}
+
+#[test]
+fn a_gap_or_a_repetition_in_the_log_is_noticed() {
+    let mut state = ShardState::default();
+    let created = decided(&mut state, order_request(user_actor(OWNER), create(ORDER)))
+        .events
+        .remove(0);
+    assert!(state.apply(created.clone()).is_err(), "a repetition");
+    let mut skipped = created;
+    skipped.metadata.version = 3;
+    assert!(state.apply(skipped).is_err(), "a gap");
+}
