@@ -1,0 +1,144 @@
+//! Users of the system, each test with its own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use crate::{
+    environment,
+    http::{Answer, Call, command, query},
+};
+
+/// A password that every rule accepts.
+pub const PASSWORD: &str = "correct horse battery staple";
+
+static ADMIN: OnceCell<User> = OnceCell::const_new();
+
+/// A registered user who is logged in.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// The id.
+    pub id: String,
+    /// The address.
+    pub email: String,
+    /// The access token.
+    pub token: String,
+    /// How far a query must be to know the user.
+    pub consistency_token: String,
+}
+
+impl User {
+    /// A command of this user to the first node.
+    pub fn command(&self, method: Method, path: &str) -> Call {
+        command(method, path).token(&self.token)
+    }
+
+    /// A question of this user.
+    pub fn query(&self, path: &str) -> Call {
+        query(path).token(&self.token)
+    }
+
+    /// Creates an order.
+    pub async fn creates(&self, order: &Value) -> Answer {
+        self.command(Method::POST, "/orders")
+            .json(order)
+            .send()
+            .await
+            .is(201)
+    }
+
+    /// Says which notifications he wants.
+    pub async fn prefers(&self, emails: bool, sms: bool) {
+        let patch = json!({"preferences": {"order_emails": emails, "order_sms": sms}});
+        self.command(Method::PATCH, &format!("/users/{}", self.id))
+            .json(&patch)
+            .send()
+            .await
+            .is(200);
+    }
+}
+
+/// A word that no other test has: lower-case letters and digits.
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}{}", Uuid::new_v4().simple())
+}
+
+/// An address that no other test has.
+pub fn unique_email() -> String {
+    format!("{}@example.com", unique("u"))
+}
+
+/// A phone number that no other test has.
+pub fn unique_phone() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!(
+        "+49{:013}",
+        (Uuid::new_v4().as_u64_pair().0 % 1_000_000_000) * 1_000 + next % 1_000 + 1_000_000_000_000
+    )
+}
+
+/// What is sent to register.
+pub fn registration(email: &str) -> Value {
+    json!({"email": email, "password": PASSWORD, "name": "Ada Lovelace", "locale": "en-GB"})
+}
+
+/// Registers and logs in.
+pub async fn registered_user() -> User {
+    register(&registration(&unique_email())).await
+}
+
+/// Registers somebody with a phone and logs in.
+pub async fn registered_user_with_phone() -> (User, String) {
+    let (email, phone) = (unique_email(), unique_phone());
+    let mut body = registration(&email);
+    body["phone"] = json!(phone);
+    (register(&body).await, phone)
+}
+
+/// Registers as `body` says and logs in.
+pub async fn register(body: &Value) -> User {
+    let answer = command(Method::POST, "/register")
+        .json(body)
+        .send()
+        .await
+        .is(201);
+    let (email, password) = (body["email"].as_str(), body["password"].as_str());
+    let (email, password) = (email.unwrap_or_default(), password.unwrap_or_default());
+    User {
+        id: answer.text("id"),
+        email: email.to_owned(),
+        token: log_in(email, password).await.text("access_token"),
+        consistency_token: answer.consistency_token(),
+    }
+}
+
+/// The answer to a login that succeeds.
+pub async fn log_in(email: &str, password: &str) -> Answer {
+    command(Method::POST, "/login")
+        .json(&json!({"email": email, "password": password}))
+        .send()
+        .await
+        .is(200)
+}
+
+/// The admin of the stack.
+pub async fn admin() -> &'static User {
+    ADMIN
+        .get_or_init(|| async {
+            let email = environment::variable("ORDERLOG_ADMIN_EMAIL");
+            let token = log_in(&email, &environment::variable("ORDERLOG_ADMIN_PASSWORD"))
+                .await
+                .text("access_token");
+            User {
+                id: String::new(),
+                email,
+                token,
+                consistency_token: String::new(),
+            }
+        })
+        .await
+}

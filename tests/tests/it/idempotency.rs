@@ -1,0 +1,181 @@
+//! One intent, one key, one order: whatever the client repeats.
+
+use std::collections::HashSet;
+
+use end_to_end::{
+    beside_others,
+    http::Answer,
+    log::events_of,
+    orders::{order_of, order_request},
+    people::{User, registered_user, unique},
+};
+use events::Topic;
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::Value;
+
+async fn posts(user: &User, key: &str, order: &Value) -> Answer {
+    user.command(Method::POST, "/orders")
+        .key(key)
+        .json(order)
+        .send()
+        .await
+}
+
+/// The ids of the orders that the log has under a key.
+async fn ordered_under(key: &str) -> Vec<String> {
+    let events = events_of(Topic::Orders).await.into_iter();
+    events
+        .filter(|each| {
+            each.envelope
+                .metadata
+                .idempotency
+                .as_ref()
+                .is_some_and(|idempotency| idempotency.key == key)
+        })
+        .map(|each| each.envelope.event.stream_id().to_string())
+        .collect()
+}
+
+#[test]
+fn a_repeated_request_gets_the_first_answer_headers_and_all() {
+    beside_others(async {
+        let user = registered_user().await;
+        let key = unique("key-");
+        let first = posts(&user, &key, &order_request()).await.is(201);
+        let id = first.text("id");
+        // What happens to the order afterwards does not change what was answered.
+        let cancel = user.command(Method::POST, &format!("/orders/{id}/cancel"));
+        cancel.json(&serde_json::json!({})).send().await.is(200);
+        for _ in 0..3 {
+            let again = posts(&user, &key, &order_request()).await.is(201);
+            assert_eq!(again.json(), first.json());
+            for header in ["location", "etag", "content-type", "consistency-token"] {
+                assert_eq!(again.header(header), first.header(header), "{header}");
+            }
+        }
+        assert_eq!(ordered_under(&key).await, [id]);
+    });
+}
+
+#[test]
+fn the_same_request_in_other_bytes_is_the_same_request() {
+    beside_others(async {
+        let user = registered_user().await;
+        let key = unique("key-");
+        let first = posts(&user, &key, &order_request()).await.is(201);
+        let same = r#" { "lines" : [ {"unit_price":"12.50", "sku":"\u0054EA-1", "quantity":2} ],  "currency":"EUR" } "#;
+        let call = user
+            .command(Method::POST, "/orders")
+            .key(&format!("\"{key}\""));
+        let again = call.body("application/json", same).send().await.is(201);
+        assert_eq!(again.json(), first.json());
+    });
+}
+
+#[test]
+fn a_key_belongs_to_its_request() {
+    beside_others(async {
+        let user = registered_user().await;
+        let key = unique("key-");
+        let id = posts(&user, &key, &order_request())
+            .await
+            .is(201)
+            .text("id");
+        let reused = posts(&user, &key, &order_of("OTHER")).await;
+        reused.problem(422, "idempotency-key-reused");
+        assert_eq!(ordered_under(&key).await, [id]);
+    });
+}
+
+#[test]
+fn a_key_belongs_to_its_user() {
+    beside_others(async {
+        let (one, other) = (registered_user().await, registered_user().await);
+        let key = unique("key-");
+        let mine = posts(&one, &key, &order_request()).await.is(201);
+        let yours = posts(&other, &key, &order_of("OTHER")).await.is(201);
+        assert_ne!(mine.text("id"), yours.text("id"));
+        assert_eq!(yours.text("customer_id"), other.id);
+        assert_eq!(ordered_under(&key).await.len(), 2);
+    });
+}
+
+#[test]
+fn a_refused_request_does_not_use_the_key_up() {
+    beside_others(async {
+        let user = registered_user().await;
+        let key = unique("key-");
+        posts(&user, &key, &serde_json::json!({"currency": "EUR"}))
+            .await
+            .problem(422, "invalid");
+        posts(&user, &key, &order_request()).await.is(201);
+    });
+}
+
+#[test]
+fn requests_with_one_key_at_the_same_time_make_one_order() {
+    beside_others(async {
+        let user = registered_user().await;
+        for _ in 0..5 {
+            let (key, order) = (unique("key-"), order_request());
+            let answers = join_all((0..8).map(|_| posts(&user, &key, &order))).await;
+            let mut ids = HashSet::new();
+            for answer in &answers {
+                if answer.status == 201 {
+                    ids.insert(answer.text("id"));
+                } else {
+                    answer.problem(409, "idempotency-key-in-flight");
+                }
+            }
+            assert_eq!(ids.len(), 1, "{answers:?}");
+            assert_eq!(
+                ordered_under(&key).await,
+                ids.into_iter().collect::<Vec<_>>()
+            );
+        }
+    });
+}
+
+#[test]
+fn different_requests_with_one_key_at_the_same_time_make_one_order() {
+    beside_others(async {
+        let user = registered_user().await;
+        let key = unique("key-");
+        let orders: Vec<Value> = (0..6)
+            .map(|number| order_of(&format!("SKU-{number}")))
+            .collect();
+        let answers = join_all(orders.iter().map(|order| posts(&user, &key, order))).await;
+        let accepted = answers.iter().filter(|answer| answer.status == 201).count();
+        assert_eq!(accepted, 1, "{answers:?}");
+        for answer in answers.iter().filter(|answer| answer.status != 201) {
+            match answer.status {
+                409 => drop(answer.problem(409, "idempotency-key-in-flight")),
+                _ => drop(answer.problem(422, "idempotency-key-reused")),
+            }
+        }
+        assert_eq!(ordered_under(&key).await.len(), 1);
+    });
+}
+
+#[test]
+fn what_is_no_key_is_refused() {
+    beside_others(async {
+        let user = registered_user().await;
+        let (longest, too_long) = ("k".repeat(255), "k".repeat(256));
+        for key in [
+            "",
+            "\"\"",
+            "a b",
+            "\"open",
+            "caf\u{e9}",
+            "tab\tbed",
+            &too_long,
+        ] {
+            posts(&user, key, &order_request())
+                .await
+                .problem(400, "invalid-idempotency-key");
+        }
+        posts(&user, &longest, &order_request()).await.is(201);
+    });
+}

@@ -1,0 +1,19 @@
+//! End to end: the system on real components, through its public doors. Needs a running stack: scripts/test
+//! brings its own, or `scripts/stack up` and `eval "$(scripts/stack env)"`.
+#![cfg(test)]
+
+mod accounts;
+mod commands;
+mod faults;
+mod idempotency;
+mod limits;
+mod log;
+mod money;
+mod nodes;
+mod notifications;
+mod order_of_checks;
+mod personal_data;
+mod queries;
+mod refusals;
+mod rights;
+mod tokens;
