@@ -9,7 +9,6 @@ from orderlog_stack.report import Failure, log_tail
 
 READ_WITHIN_S = 60
 POLL_S = 0.2
-HEADERS_SHOWN = ("ce_type", "ce_streamversion", "ce_time", "ce_actor")
 
 
 class Listener:
@@ -54,4 +53,5 @@ def _parsed(line, streams):
     if fields[-1] not in streams:
         return None
     headers = dict(header.split(":", 1) for header in fields[-2].split(",") if ":" in header)
-    return " ".join(fields[:-2]), headers, fields[-1]
+    position = " ".join(fields[:-2]).lower().replace(":", " ")
+    return position, headers, fields[-1]

@@ -4,12 +4,17 @@ import contextlib
 import json
 import shutil
 import sys
+import textwrap
 import time
 
 from orderlog_stack.report import Failure
 
-COLUMNS_MIN = 80
+COLUMNS_WITHOUT_TERMINAL = 120
+COLUMNS_MIN = 60
 COLUMNS_MAX = 160
+BODY_LINES_MAX = 3
+MARGIN = "   "
+SECRETS = ("password", "access_token", "refresh_token")
 
 _bold, _dim, _plain = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
 
@@ -18,7 +23,8 @@ class Screen:
     """Prints the walk and keeps what the table at the end says."""
 
     def __init__(self):
-        self.columns = min(max(shutil.get_terminal_size().columns, COLUMNS_MIN), COLUMNS_MAX)
+        columns = shutil.get_terminal_size((COLUMNS_WITHOUT_TERMINAL, 24)).columns
+        self.columns = min(max(columns, COLUMNS_MIN), COLUMNS_MAX)
         self.rows = []
         self.number = 0
 
@@ -38,22 +44,32 @@ class Screen:
 
     def line(self, text=""):
         """A line of what was found, cut to the width of the terminal."""
-        text = f"   {text}"
+        text = MARGIN + text
         print(text if len(text) <= self.columns else text[: self.columns - 1] + "…", flush=True)
+
+    def json(self, body, lines_max=BODY_LINES_MAX):
+        """A JSON body on a few lines, without what is secret or empty."""
+        lines = textwrap.wrap(_compact(body), self.columns - len(MARGIN) - 2, break_on_hyphens=False)
+        for line in lines[:lines_max]:
+            self.line("  " + line)
+        if len(lines) > lines_max:
+            self.line("  …")
 
     def remark(self, text):
         """Says in a few words what the lines before it show."""
-        print(f"   {_dim}{text}{_plain}", flush=True)
+        print(f"{MARGIN}{_dim}{text}{_plain}", flush=True)
 
     def request(self, method, path, body, headers):
         """A request in short form."""
-        shown = "".join(f"  {name}: {value}" for name, value in headers.items())
-        self.line(f"→ {method} {path}{shown}" + (f"  {compact(body)}" if body is not None else ""))
+        self.line(f"→ {method} {path}" + "".join(f"   {name}: {value}" for name, value in headers.items()))
+        if body is not None:
+            self.json(body)
 
     def answer(self, status, body, headers):
         """Its answer in short form."""
-        shown = "".join(f"  {name}: {headers[name]}" for name in ("ETag",) if headers.get(name))
-        self.line(f"← {status}{shown}" + (f"  {compact(body)}" if body is not None else ""))
+        self.line(f"← {status}" + "".join(f"   {name}: {headers[name]}" for name in ("ETag",) if headers.get(name)))
+        if body is not None:
+            self.json(body)
 
     def table(self):
         """What, how many, how long."""
@@ -69,9 +85,14 @@ class _Row:
         self.took_s = 0.0
 
 
-def compact(body):
-    """JSON on one line, without what is secret."""
-    if isinstance(body, dict):
-        body = {name: "…" if name in ("password", "access_token", "refresh_token") else value
-                for name, value in body.items()}
-    return json.dumps(body, ensure_ascii=False)
+def _compact(body):
+    return json.dumps(_shown(body), ensure_ascii=False)
+
+
+def _shown(value):
+    if isinstance(value, dict):
+        return {name: "…" if name in SECRETS else _shown(inner)
+                for name, inner in value.items() if inner not in (None, {}, [])}
+    if isinstance(value, list):
+        return [_shown(inner) for inner in value]
+    return value

@@ -154,8 +154,9 @@ class Postgres(Component):
         done = subprocess.run(command, input=given, env={**self.environment(), **(more_environment or {})}, cwd="/",
                               capture_output=True, text=True, timeout=COMMAND_WITHIN_S)
         if done.returncode != 0:
-            reason = (done.stderr.strip() or done.stdout.strip()).splitlines()
-            raise Failure(f"postgres: {Path(command[0]).name} failed: {reason[-1] if reason else done.returncode}")
+            lines = (done.stderr.strip() or done.stdout.strip() or str(done.returncode)).splitlines()
+            reason = next((line for line in lines if "error" in line.lower()), lines[-1])
+            raise Failure(f"postgres: {Path(command[0]).name} failed: {reason}")
         return done.stdout
 
 
