@@ -277,6 +277,9 @@ impl Api {
                     wait_before_retry(attempt, None)
                 }
             };
+            if attempt + 1 == ATTEMPTS_COUNT_MAX {
+                break;
+            }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.stop.ordered() => return Err(NoAnswer::Stopped),
