@@ -35,14 +35,14 @@ pub fn evolve(contact: Option<Contact>, event: &Event) -> Option<Contact> {
             email: fact.email.clone(),
             name: fact.name.clone(),
             phone: fact.phone.clone(),
-            locale: fact.locale.clone(),
+            locale: fact.locale.replace('\0', ""),
             preferences: NotificationPreferences::default(),
         })),
         Event::UserProfileUpdated(fact) => with_details(contact, |details| Details {
             email: details.email,
             name: fact.name.clone(),
             phone: fact.phone.clone(),
-            locale: fact.locale.clone(),
+            locale: fact.locale.replace('\0', ""),
             preferences: fact.preferences,
         }),
         Event::UserEmailChanged(fact) => with_details(contact, |details| Details {

@@ -135,7 +135,7 @@ pub fn react(event_id: EventId, event: &Event, total: Option<Amount>) -> Vec<Not
                 let notice = OrderNotice {
                     order_id: fact.order_id,
                     total,
-                    reason: fact.reason.clone(),
+                    reason: storable(fact.reason.as_ref()),
                 };
                 notify(
                     &Channel::ALL,
@@ -149,7 +149,7 @@ pub fn react(event_id: EventId, event: &Event, total: Option<Amount>) -> Vec<Not
             let notice = OrderNotice {
                 order_id: fact.order_id,
                 total,
-                reason: fact.reason.clone(),
+                reason: storable(fact.reason.as_ref()),
             };
             notify(
                 &Channel::ALL,
@@ -166,6 +166,11 @@ pub fn react(event_id: EventId, event: &Event, total: Option<Amount>) -> Vec<Not
         | Event::UserEmailReleased(_)
         | Event::OrderUpdated(_) => Vec::new(),
     }
+}
+
+/// Postgres stores every text but one with a NUL in it; such a one must not stop the notifier.
+fn storable(text: Option<&String>) -> Option<String> {
+    text.map(|text| text.replace('\0', ""))
 }
 
 /// The total of an order after `event`; `None` when no later text will need it.

@@ -19,11 +19,11 @@ use crate::{
     courier::Courier,
     ledger::{self, Claimed, Recorded},
     react::Channel,
-    schedule::{Outcome, Schedule},
+    schedule::{Outcome, Schedule, Status},
 };
 
 /// The longest time between two looks at the ledger; also how often it is looked over for what a dead sender left.
-const LOOK_OVER_EVERY: Duration = Duration::from_secs(5);
+pub const LOOK_OVER_EVERY: Duration = Duration::from_secs(5);
 /// The shortest time between two looks that found less than there was room for.
 const LOOK_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Rows claimed for each one that may be sent at the same time.
@@ -103,7 +103,8 @@ impl Sender {
                     while let Some(done) = hands.sending.try_join_next() {
                         finished.push(done?);
                     }
-                    self.settle(&mut hands, finished).await?;
+                    let due_in = self.settle(&mut hands, finished).await?;
+                    look_at = due_in.map_or(look_at, |due_in| look_at.min(Instant::now() + due_in));
                 }
                 () = self.shutdown.cancelled(), if !stopping => {}
                 () = self.wake.notified(), if !stopping => look_at = Instant::now(),
@@ -181,11 +182,12 @@ impl Sender {
     }
 
     /// Records what became of messages, trying until it succeeds: only then there is room for others.
+    /// Returns the shortest time until one of them is due again.
     async fn settle(
         &self,
         hands: &mut Hands,
         finished: Vec<(Claimed, Outcome)>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<Duration>> {
         let mut changes = Vec::with_capacity(finished.len());
         let mut names = Vec::with_capacity(finished.len());
         for (claimed, outcome) in finished {
@@ -212,7 +214,10 @@ impl Sender {
                 self.count("too_late", false);
             }
         }
-        Ok(())
+        let due_again = changes
+            .iter()
+            .filter(|each| each.change.status == Status::Due);
+        Ok(due_again.map(|each| each.change.due_in).min())
     }
 
     /// Heeds a provider's `Retry-After`, and says what went wrong.

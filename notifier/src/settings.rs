@@ -32,7 +32,7 @@ pub enum Command {
     /// Follows the log and sends notifications until told to end.
     Serve(Box<Settings>),
     /// Lists what could not be sent, with the reason, and records of the log that could not be read.
-    DeadLetters(DeadLetterSettings),
+    DeadLetters(Box<DeadLetterSettings>),
 }
 
 /// Settings of `notifier dead-letters`.

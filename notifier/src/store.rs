@@ -115,7 +115,7 @@ pub async fn set_aside(
     .bind(topic.name())
     .bind(i32::from(step.partition))
     .bind(step.to - 1)
-    .bind(reason)
+    .bind(reason.replace('\0', ""))
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
