@@ -35,7 +35,7 @@ def _run(home, arguments):
     if command == "up":
         stack.up(home, arguments.nodes, arguments.components_only)
         return
-    if command in ("down", "reset") and not home.path.exists():
+    if command in ("down", "reset") and not home.exists():
         return
     if command != "reset":
         home.require()

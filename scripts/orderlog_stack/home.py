@@ -53,7 +53,7 @@ class Home:
             directory.mkdir(parents=True, exist_ok=True)
         self.secrets.mkdir(mode=0o700, exist_ok=True)
         wanted = os.environ.get("ORDERLOG_PORT_BASE")
-        if not self._settings_file().exists():
+        if not self.exists():
             self.remember("port_base", _checked_base(wanted or str(PORT_BASE_DEFAULT)))
         elif wanted and _checked_base(wanted) != self.port_base():
             raise Failure(
@@ -61,9 +61,13 @@ class Home:
                 "unset ORDERLOG_PORT_BASE, or name another ORDERLOG_HOME, or run scripts/stack reset"
             )
 
+    def exists(self):
+        """Whether `up` was run here before."""
+        return self._settings_file().exists()
+
     def require(self):
         """Fails unless `up` was run here before."""
-        if not self._settings_file().exists():
+        if not self.exists():
             raise Failure(f"there is no stack in {self.path}: run scripts/stack up")
 
     def port_base(self):
@@ -72,12 +76,18 @@ class Home:
 
     def remember(self, name, value):
         """Keeps a choice of `up` for the commands that follow it."""
-        known = json.loads(self._settings_file().read_text()) if self._settings_file().exists() else {}
+        known = json.loads(self._settings_file().read_text()) if self.exists() else {}
         write_atomically(self._settings_file(), json.dumps({**known, name: value}) + "\n")
 
     def remembered(self, name):
         """What `remember` kept under this name, or None."""
         return json.loads(self._settings_file().read_text()).get(name)
+
+    def forget(self):
+        """The last step of `reset`: the next `up` chooses anew. The directory stays when it holds other things."""
+        self._settings_file().unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def port(self, name):
         """The port of a component or service."""

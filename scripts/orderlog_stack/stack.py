@@ -107,7 +107,7 @@ def reset(home):
     down(home)
     for directory in (home.data, home.logs, home.run, home.secrets):
         shutil.rmtree(directory, ignore_errors=True)
-    (home.path / "stack.json").unlink(missing_ok=True)
+    home.forget()
 
 
 def status(home):

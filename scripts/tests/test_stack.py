@@ -10,7 +10,7 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from orderlog_stack import downloads, processes  # noqa: E402
+from orderlog_stack import cli, downloads, processes  # noqa: E402
 from orderlog_stack.home import Home  # noqa: E402
 from orderlog_stack.report import Failure  # noqa: E402
 
@@ -48,6 +48,17 @@ class Ports(AStack):
             os.environ["ORDERLOG_PORT_BASE"] = wrong
             with self.assertRaises(Failure):
                 Home(self.home.path / wrong).create()
+
+
+class Reset(AStack):
+    def test_it_leaves_nothing_and_may_be_repeated(self):
+        self.launch()
+        self.home.secret("password")
+        for _ in range(2):
+            with mock.patch.dict(os.environ, {"ORDERLOG_HOME": str(self.home.path)}):
+                with mock.patch.object(sys, "argv", ["scripts/stack", "reset"]):
+                    self.assertEqual(cli.main(), 0)
+            self.assertFalse(self.home.path.exists())
 
 
 class Secrets(AStack):
