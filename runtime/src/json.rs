@@ -202,7 +202,7 @@ impl<'a, 'p> Fields<'a, 'p> {
 
     fn take(&mut self, name: &str) -> Option<Json<'a>> {
         let index = self.members.iter().position(|(each, _)| each == name)?;
-        Some(self.members.swap_remove(index).1)
+        Some(self.members.remove(index).1)
     }
 }
 
