@@ -185,3 +185,240 @@ pub fn step<S: State>(
     states.insert(stream, next);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use events::{OrderEvent, UserEvent, order::OrderStep, user::Role};
+    use runtime::representation::{OrderStatus, UserStatus};
+
+    use super::*;
+    use crate::{
+        orders::fold::Order,
+        samples::{
+            at, cancelled, created, email_changed, erased, order, password_changed,
+            profile_updated, progressed, registered, role_changed, round, sealed, updated, user,
+        },
+        users::fold::User,
+    };
+
+    fn fold_users(events: Vec<(u64, UserEvent)>) -> Folded<User> {
+        fold(HashMap::new(), &round(0, 0, events))
+    }
+
+    fn fold_orders(events: Vec<(u64, OrderEvent)>) -> Folded<Order> {
+        fold(HashMap::new(), &round(0, 0, events))
+    }
+
+    #[test]
+    fn a_users_life() {
+        let mut events = vec![(1, registered(user(1), 0))];
+        let registered = fold_users(events.clone()).states.remove(0);
+        assert_eq!(
+            (
+                registered.version,
+                registered.role,
+                registered.email_verified
+            ),
+            (1, Role::User, false)
+        );
+        assert_eq!(
+            (&registered.email, &registered.phone),
+            (&Some(sealed("email 1")), &Some(sealed("phone 1")))
+        );
+        assert!(registered.preferences.order_emails && registered.preferences.order_sms);
+        events.extend([
+            (2, profile_updated(user(1), 1)),
+            (3, password_changed(user(1), 2)),
+            (4, email_changed(user(1), 3)),
+            (5, role_changed(user(1), 4)),
+        ]);
+        let changed = fold_users(events.clone()).states.remove(0);
+        assert_eq!(
+            (&changed.name, &changed.phone, changed.locale.as_str()),
+            (&Some(sealed("name 2")), &None, "de-AT")
+        );
+        assert_eq!(
+            (&changed.email, changed.email_verified),
+            (&Some(sealed("email 2")), true)
+        );
+        assert_eq!(
+            (changed.role, changed.preferences.order_sms),
+            (Role::Admin, false)
+        );
+        assert_eq!(
+            (changed.version, changed.created_at, changed.updated_at),
+            (5, at(0), at(4))
+        );
+        events.push((6, erased(user(1), 9)));
+        let erased = fold_users(events).states.remove(0);
+        assert_eq!(
+            (erased.email, erased.name, erased.phone),
+            (None, None, None)
+        );
+        assert_eq!(
+            (erased.status, erased.version, erased.updated_at),
+            (UserStatus::Erased, 6, at(9))
+        );
+    }
+
+    #[test]
+    fn an_orders_life() {
+        let mut events = vec![(1, created(order(1), user(1), 0))];
+        let created = fold_orders(events.clone()).states.remove(0);
+        assert_eq!(
+            (
+                created.status,
+                created.version,
+                created.contents.total_minor
+            ),
+            (OrderStatus::Created, 1, 750)
+        );
+        events.push((2, updated(order(1), user(1), 1, r#"{"a":1}"#)));
+        let updated = fold_orders(events.clone()).states.remove(0);
+        assert_eq!(
+            (updated.contents.total_minor, updated.contents.lines.len()),
+            (1_250, 1)
+        );
+        assert_eq!(updated.contents.note, Some(sealed("note")));
+        events.push((3, progressed(order(1), user(1), 2, OrderStep::InProgress)));
+        let in_progress = fold_orders(events.clone()).states.remove(0);
+        assert_eq!(
+            (in_progress.status, &in_progress.contents),
+            (OrderStatus::InProgress, &updated.contents)
+        );
+        let mut other = events.clone();
+        other.push((4, cancelled(order(1), user(1), 3)));
+        assert_eq!(fold_orders(other).states[0].status, OrderStatus::Cancelled);
+        events.push((4, progressed(order(1), user(1), 3, OrderStep::Completed)));
+        let completed = fold_orders(events).states.remove(0);
+        assert_eq!(
+            (completed.status, completed.version),
+            (OrderStatus::Completed, 4)
+        );
+        assert_eq!((completed.created_at, completed.updated_at), (at(0), at(3)));
+    }
+
+    #[test]
+    fn what_a_state_reflects_already_changes_nothing() {
+        let events = vec![
+            (1, created(order(1), user(1), 0)),
+            (2, cancelled(order(1), user(1), 1)),
+        ];
+        let mut doubled = events.clone();
+        doubled.extend(events.clone());
+        let (once, twice) = (fold_orders(events.clone()), fold_orders(doubled));
+        assert_eq!(once.states, twice.states);
+        let stored: HashMap<_, _> = once
+            .states
+            .into_iter()
+            .map(|state| (state.stream(), state))
+            .collect();
+        let again = fold(stored, &round(0, 0, events));
+        assert!(again.states.is_empty() && again.halts.is_empty());
+        assert_eq!(
+            again.advances,
+            [Advance {
+                partition: 0,
+                from: 0,
+                to: 3
+            }]
+        );
+    }
+
+    #[test]
+    fn folding_in_parts_is_folding_at_once() {
+        let events = vec![
+            (1, created(order(1), user(1), 0)),
+            (2, updated(order(1), user(1), 1, "{}")),
+            (3, progressed(order(1), user(1), 2, OrderStep::InProgress)),
+            (4, cancelled(order(1), user(1), 3)),
+        ];
+        let whole = fold_orders(events.clone()).states;
+        for cut in 1..events.len() {
+            let (first, rest) = events.split_at(cut);
+            let first = fold_orders(first.to_vec()).states;
+            let stored = first
+                .into_iter()
+                .map(|state: Order| (state.stream(), state))
+                .collect();
+            assert_eq!(
+                fold(stored, &round(0, cut as i64, rest.to_vec())).states,
+                whole
+            );
+        }
+    }
+
+    #[test]
+    fn a_gap_stops_the_partition_at_the_event_after_it() {
+        let events = vec![
+            (1, created(order(1), user(1), 0)),
+            (3, cancelled(order(1), user(1), 1)),
+            (1, created(order(2), user(1), 2)),
+        ];
+        let folded = fold_orders(events);
+        assert_eq!(folded.states.len(), 1);
+        assert_eq!(
+            folded.advances,
+            [Advance {
+                partition: 0,
+                from: 0,
+                to: 1
+            }]
+        );
+        assert_eq!((folded.halts[0].offset, folded.states[0].version), (1, 1));
+        assert_eq!(
+            folded.halts[0].reason,
+            format!("version 3 of stream {} follows version 1", order(1))
+        );
+    }
+
+    #[test]
+    fn an_event_that_makes_no_sense_there_stops_the_partition() {
+        for events in [
+            vec![(1, cancelled(order(1), user(1), 0))],
+            vec![
+                (1, created(order(1), user(1), 0)),
+                (2, created(order(1), user(1), 0)),
+            ],
+            vec![(1, created(order(1), user(1), i64::MAX / 2_000_000))],
+        ] {
+            let folded = fold_orders(events);
+            assert_eq!(folded.halts.len(), 1);
+        }
+        assert_eq!(fold_users(vec![(1, erased(user(1), 0))]).halts.len(), 1);
+    }
+
+    #[test]
+    fn only_streams_that_began_before_the_round_are_read() {
+        let events = vec![
+            (1, created(order(1), user(1), 0)),
+            (2, cancelled(order(1), user(1), 1)),
+            (4, cancelled(order(2), user(1), 2)),
+            (5, cancelled(order(2), user(1), 2)),
+        ];
+        assert_eq!(
+            continued::<Order>(&round(0, 0, events)),
+            [StreamId::from(order(2))]
+        );
+    }
+
+    #[test]
+    fn hashes_follow_the_contents() {
+        let events = vec![
+            (1, created(order(1), user(1), 0)),
+            (2, updated(order(1), user(1), 1, r#"{"a":1}"#)),
+        ];
+        let digested: Folded<Order<Digest>> = fold(HashMap::new(), &round(0, 0, events.clone()));
+        assert_eq!(
+            digested.states[0],
+            fold_orders(events).states.remove(0).digested()
+        );
+        let other = vec![
+            (1, created(order(1), user(1), 0)),
+            (2, updated(order(1), user(1), 1, r#"{"a":2}"#)),
+        ];
+        let other = fold_orders(other).states.remove(0).digested();
+        assert_eq!(digested.states[0].differing_fields(&other), ["contents"]);
+        assert_ne!(digested.states[0].digest(), other.digest());
+    }
+}

@@ -20,3 +20,8 @@ pub mod store;
 pub mod users;
 pub mod verify;
 pub mod worker;
+
+#[cfg(test)]
+extern crate self as projections;
+#[cfg(test)]
+mod samples;

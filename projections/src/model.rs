@@ -60,7 +60,7 @@ impl Generation {
             .strip_prefix("_g")?
             .parse()
             .ok()?;
-        Some(Self(number)).filter(|generation| generation.storage(model) == name)
+        Some(Self(number)).filter(|generation| number > 0 && generation.storage(model) == name)
     }
 }
 

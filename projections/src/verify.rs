@@ -226,3 +226,95 @@ async fn compare_ahead<M: ReadModel>(
     }
     Ok(events)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fold::{Folded, fold},
+        orders::{fold::Order, store::OrderStore},
+        samples::{cancelled, created, order, round, updated, user},
+    };
+
+    type Digests = HashMap<StreamId, Order<Digest>>;
+
+    fn digests(events: Vec<(u64, events::OrderEvent)>) -> Digests {
+        let folded: Folded<Order<Digest>> = fold(HashMap::new(), &round(0, 0, events));
+        folded
+            .states
+            .into_iter()
+            .map(|state| (state.stream(), state))
+            .collect()
+    }
+
+    fn compared(mut expected: Digests, stored: Digests) -> (Report, Digests) {
+        let content = content_of(&stored);
+        let mut report = Report {
+            events: 0,
+            streams: stored.len(),
+            different: 0,
+            differences: Vec::new(),
+            content,
+        };
+        let ahead = compare::<OrderStore>(&mut report, &mut expected, stored);
+        (report, ahead)
+    }
+
+    #[test]
+    fn equal_states_are_equal_and_hash_the_same() {
+        let events = vec![
+            (1, created(order(1), user(1), 0)),
+            (1, created(order(2), user(1), 1)),
+        ];
+        let (report, ahead) = compared(digests(events.clone()), digests(events.clone()));
+        assert!(report.is_equal() && ahead.is_empty());
+        let reversed = events.into_iter().rev().collect();
+        assert_eq!(report.content, content_of(&digests(reversed)));
+    }
+
+    #[test]
+    fn what_is_missing_behind_or_other_is_told() {
+        let log = digests(vec![
+            (1, created(order(1), user(1), 0)),
+            (1, created(order(2), user(1), 1)),
+            (2, cancelled(order(2), user(1), 2)),
+            (1, created(order(3), user(1), 3)),
+            (2, updated(order(3), user(1), 4, "{}")),
+        ]);
+        let stored = digests(vec![
+            (1, created(order(2), user(1), 1)),
+            (1, created(order(3), user(1), 3)),
+            (2, updated(order(3), user(1), 4, r#"{"a":1}"#)),
+        ]);
+        let (report, ahead) = compared(log, stored);
+        assert!(ahead.is_empty());
+        assert_eq!(report.different, 3);
+        assert_eq!(
+            report.differences,
+            [
+                format!("{}: in the log, not in the read model", order(1)),
+                format!(
+                    "{}: differs in status, version, updated_at (version 2 by the log, 1 in the read model)",
+                    order(2)
+                ),
+                format!(
+                    "{}: differs in contents (version 2 by the log, 2 in the read model)",
+                    order(3)
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_ahead_is_looked_up_further_on_in_the_log() {
+        let log = digests(vec![(1, created(order(1), user(1), 0))]);
+        let stored = digests(vec![
+            (1, created(order(1), user(1), 0)),
+            (2, cancelled(order(1), user(1), 1)),
+            (1, created(order(2), user(1), 2)),
+        ]);
+        let (report, ahead) = compared(log, stored);
+        assert!(report.is_equal());
+        assert_eq!(ahead.len(), 2);
+    }
+}

@@ -26,6 +26,8 @@ use crate::{
 const POINTER_CHECK_EVERY: Duration = Duration::from_millis(500);
 /// How long a small question to a database may take.
 const QUESTION_TIMEOUT_S: u64 = 5;
+/// How long making what is missing may take.
+const PREPARE_TIMEOUT_S: u64 = 30;
 /// After this long a halted partition is tried again: what made it undecodable may be mended.
 const HALT_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// Pause after another writer was met, so that two do not chase each other.
@@ -88,7 +90,7 @@ pub struct Worker<M> {
 impl<M: ReadModel> Worker<M> {
     /// Works until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let prepare = || within(QUESTION_TIMEOUT_S, self.prepare());
+        let prepare = || within(PREPARE_TIMEOUT_S, self.prepare());
         if retry::until_ready(&self.component, self.start_hint, &shutdown, prepare)
             .await
             .is_none()

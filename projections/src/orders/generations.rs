@@ -162,6 +162,7 @@ pub(super) async fn drop_others(store: &OrderStore) -> Result<Vec<Generation>, S
             dropped.push(generation);
         }
     }
+    dropped.sort_unstable();
     Ok(dropped)
 }
 

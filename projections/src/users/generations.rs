@@ -198,6 +198,7 @@ pub(super) async fn drop_others(store: &UserStore) -> Result<Vec<Generation>, St
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;
+    dropped.sort_unstable();
     Ok(dropped)
 }
 

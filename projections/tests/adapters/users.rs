@@ -1,0 +1,375 @@
+//! Users in Postgres.
+
+use events::UserEvent;
+use projections::{
+    fold::{Part, Round, State},
+    model::{Generation, Positions},
+    store::{ReadModel, StoreError},
+};
+
+use crate::{
+    samples::{
+        at, email_changed, erased, password_changed, profile_updated, registered, role_changed,
+        round, user,
+    },
+    world::{LIVE, Users},
+};
+
+const ALL_ROWS: &str = "SELECT xmin::text || t::text FROM {s}.users_g1 t ORDER BY user_id";
+
+fn life() -> Vec<(u64, UserEvent)> {
+    vec![
+        (1, registered(user(1), 0)),
+        (1, registered(user(2), 1)),
+        (2, profile_updated(user(1), 2)),
+        (3, email_changed(user(1), 3)),
+    ]
+}
+
+async fn restart_checkpoint(users: &Users) {
+    users
+        .execute("UPDATE {s}.checkpoints SET position = 0")
+        .await;
+}
+
+#[tokio::test]
+async fn preparing_again_changes_nothing() {
+    let users = Users::fresh().await;
+    users.store.apply(LIVE, &round(0, 0, life())).await.unwrap();
+    let before = users.rows(ALL_ROWS).await;
+    users.store.prepare().await.unwrap();
+    assert_eq!(users.store.pointer().await.unwrap().live, LIVE);
+    assert_eq!(users.rows(ALL_ROWS).await, before);
+    assert_eq!(
+        users.rows("SELECT count(*)::text FROM {s}.users").await,
+        ["2"]
+    );
+}
+
+#[tokio::test]
+async fn a_batch_leaves_the_last_state_of_each_stream_and_the_checkpoint() {
+    let users = Users::fresh().await;
+    let applied = users.store.apply(LIVE, &round(3, 0, life())).await.unwrap();
+    assert_eq!((applied.states, applied.halts), (2, vec![]));
+    assert_eq!(applied.positions, Positions::from([(3, 5)]));
+    assert_eq!(
+        users.store.checkpoint(LIVE).await.unwrap(),
+        applied.positions
+    );
+    let stored = users.store.user(LIVE, user(1)).await.unwrap().unwrap();
+    assert_eq!(
+        (stored.version, stored.created_at, stored.updated_at),
+        (3, at(0), at(3))
+    );
+    assert_eq!(
+        (stored.phone, stored.locale.as_str(), stored.email_verified),
+        (None, "de-AT", true)
+    );
+}
+
+#[tokio::test]
+async fn applying_a_batch_twice_changes_nothing() {
+    let users = Users::fresh().await;
+    users.store.apply(LIVE, &round(0, 0, life())).await.unwrap();
+    let before = users.rows(ALL_ROWS).await;
+    let again = users.store.apply(LIVE, &round(0, 0, life())).await;
+    assert!(matches!(again, Err(StoreError::Moved(_))), "{again:?}");
+    // Even when the checkpoint does not protect the rows, their versions do.
+    restart_checkpoint(&users).await;
+    users.store.apply(LIVE, &round(0, 0, life())).await.unwrap();
+    assert_eq!(users.rows(ALL_ROWS).await, before);
+}
+
+#[tokio::test]
+async fn an_older_version_never_overwrites_a_newer_one() {
+    let users = Users::fresh().await;
+    users.store.apply(LIVE, &round(0, 0, life())).await.unwrap();
+    let before = users.rows(ALL_ROWS).await;
+    restart_checkpoint(&users).await;
+    users
+        .store
+        .apply(LIVE, &round(0, 0, vec![(1, registered(user(1), 0))]))
+        .await
+        .unwrap();
+    users
+        .store
+        .apply(LIVE, &round(0, 2, vec![(2, profile_updated(user(1), 2))]))
+        .await
+        .unwrap();
+    assert_eq!(users.rows(ALL_ROWS).await, before);
+}
+
+#[tokio::test]
+async fn a_later_batch_goes_on_from_what_is_stored() {
+    let users = Users::fresh().await;
+    users.store.apply(LIVE, &round(0, 0, life())).await.unwrap();
+    let more = vec![
+        (4, password_changed(user(1), 7)),
+        (5, role_changed(user(1), 8)),
+        (2, erased(user(2), 9)),
+    ];
+    users.store.apply(LIVE, &round(0, 5, more)).await.unwrap();
+    let rows = users
+        .rows("SELECT version || role || status || (email IS NULL AND name IS NULL AND phone IS NULL) FROM {s}.users ORDER BY user_id")
+        .await;
+    assert_eq!(rows, ["5adminactivefalse", "2usererasedtrue"]);
+}
+
+#[tokio::test]
+async fn a_gap_stops_its_partition_there_and_no_other() {
+    let users = Users::fresh().await;
+    let mut gap = round(
+        0,
+        0,
+        vec![(1, registered(user(1), 0)), (3, email_changed(user(1), 1))],
+    );
+    gap.append(&mut round(1, 10, vec![(1, registered(user(2), 2))]));
+    users
+        .execute("INSERT INTO {s}.checkpoints VALUES ('users', 1, 1, 10)")
+        .await;
+    let applied = users.store.apply(LIVE, &gap).await.unwrap();
+    assert_eq!(applied.positions, Positions::from([(0, 1), (1, 12)]));
+    assert_eq!(applied.halts.len(), 1);
+    assert_eq!(
+        (applied.halts[0].partition, applied.halts[0].offset),
+        (0, 1)
+    );
+    assert!(
+        applied.halts[0].reason.contains("version 3"),
+        "{}",
+        applied.halts[0].reason
+    );
+    assert_eq!(
+        users.rows("SELECT version::text FROM {s}.users").await,
+        ["1", "1"]
+    );
+}
+
+#[tokio::test]
+async fn rows_and_checkpoint_change_together_or_not_at_all() {
+    let users = Users::fresh().await;
+    users
+        .store
+        .apply(LIVE, &round(0, 0, vec![(1, registered(user(1), 0))]))
+        .await
+        .unwrap();
+    // The rows are refused after the checkpoint was moved in the transaction.
+    users
+        .execute("ALTER TABLE {s}.users_g1 ADD CONSTRAINT sabotage CHECK (version < 2)")
+        .await;
+    let more = round(0, 2, vec![(2, profile_updated(user(1), 1))]);
+    assert!(users.store.apply(LIVE, &more).await.is_err());
+    assert_eq!(
+        users.store.checkpoint(LIVE).await.unwrap(),
+        Positions::from([(0, 2)])
+    );
+    assert_eq!(
+        users.rows("SELECT version::text FROM {s}.users").await,
+        ["1"]
+    );
+    users
+        .execute("ALTER TABLE {s}.users_g1 DROP CONSTRAINT sabotage")
+        .await;
+    // The checkpoint is refused: the rows must not stay.
+    users
+        .execute("ALTER TABLE {s}.checkpoints ADD CONSTRAINT sabotage CHECK (position < 3)")
+        .await;
+    assert!(users.store.apply(LIVE, &more).await.is_err());
+    assert_eq!(
+        users.rows("SELECT version::text FROM {s}.users").await,
+        ["1"]
+    );
+    users
+        .execute("ALTER TABLE {s}.checkpoints DROP CONSTRAINT sabotage")
+        .await;
+    users.store.apply(LIVE, &more).await.unwrap();
+    assert_eq!(
+        users.rows("SELECT version::text FROM {s}.users").await,
+        ["2"]
+    );
+}
+
+#[tokio::test]
+async fn of_two_writers_only_one_advances() {
+    let users = Users::fresh().await;
+    for turn in 0..10 {
+        let from = turn * 2;
+        let events = vec![(1, registered(user(100 + turn as u128), turn))];
+        let (one, other) = (round(0, from, events.clone()), round(0, from, events));
+        let (one, other) = tokio::join!(
+            users.store.apply(LIVE, &one),
+            users.store.apply(LIVE, &other)
+        );
+        let moved = [&one, &other]
+            .into_iter()
+            .filter(|each| matches!(each, Err(StoreError::Moved(_))))
+            .count();
+        assert!(
+            one.is_ok() != other.is_ok() && moved == 1,
+            "{one:?} {other:?}"
+        );
+    }
+    assert_eq!(
+        users.rows("SELECT count(*)::text FROM {s}.users").await,
+        ["10"]
+    );
+}
+
+#[tokio::test]
+async fn a_new_generation_is_seen_by_nobody_until_the_swap_and_by_everybody_then() {
+    let users = Users::fresh().await;
+    users.store.apply(LIVE, &round(0, 0, life())).await.unwrap();
+    let next = users.store.begin_generation().await.unwrap();
+    assert_eq!(next, Generation(2));
+    assert_eq!(
+        users.store.checkpoint(next).await.unwrap(),
+        Positions::new()
+    );
+    let mut more = life();
+    more.push((1, registered(user(3), 4)));
+    users.store.apply(next, &round(0, 0, more)).await.unwrap();
+    users.store.index(next).await.unwrap();
+    let seen = "SELECT count(*)::text FROM {s}.users";
+    assert_eq!(users.rows(seen).await, ["2"]);
+    users.store.swap(LIVE, next).await.unwrap();
+    assert_eq!(users.rows(seen).await, ["3"]);
+    let pointer = users.store.pointer().await.unwrap();
+    assert_eq!((pointer.live, pointer.last), (next, next));
+    // The old one can still be read and written until it is dropped.
+    users
+        .store
+        .apply(LIVE, &round(0, 5, vec![(2, erased(user(2), 5))]))
+        .await
+        .unwrap();
+    assert_eq!(users.store.drop_others().await.unwrap(), [LIVE]);
+    assert!(matches!(
+        users.store.checkpoint(LIVE).await,
+        Err(StoreError::Gone(_, LIVE))
+    ));
+    let late = users
+        .store
+        .apply(LIVE, &round(0, 7, vec![(3, erased(user(2), 6))]))
+        .await;
+    assert!(
+        matches!(late, Err(StoreError::Gone(_, LIVE) | StoreError::Moved(_))),
+        "{late:?}"
+    );
+    let late = users
+        .store
+        .apply(LIVE, &round(0, 0, vec![(1, registered(user(9), 6))]))
+        .await;
+    assert!(matches!(late, Err(StoreError::Gone(_, LIVE))), "{late:?}");
+    assert_eq!(
+        users
+            .rows("SELECT DISTINCT generation::text FROM {s}.checkpoints")
+            .await,
+        ["2"]
+    );
+}
+
+#[tokio::test]
+async fn a_rebuild_that_was_overtaken_cannot_swap() {
+    let users = Users::fresh().await;
+    let given_up = users.store.begin_generation().await.unwrap();
+    let next = users.store.begin_generation().await.unwrap();
+    assert!(matches!(
+        users.store.swap(LIVE, given_up).await,
+        Err(StoreError::Gone(..))
+    ));
+    users.store.swap(LIVE, next).await.unwrap();
+    assert!(matches!(
+        users.store.swap(LIVE, next).await,
+        Err(StoreError::Gone(..))
+    ));
+    assert_eq!(users.store.drop_others().await.unwrap(), [LIVE, given_up]);
+}
+
+async fn many(users: &Users) {
+    let events = (1..=3_000_u128)
+        .map(|number| (1, registered(user(number), (number / 2) as i64)))
+        .collect();
+    users.store.apply(LIVE, &round(0, 0, events)).await.unwrap();
+    users.store.index(LIVE).await.unwrap();
+}
+
+#[tokio::test]
+async fn pages_show_everybody_once_newest_first_while_others_register() {
+    let users = Users::fresh().await;
+    many(&users).await;
+    let (mut seen, mut after) = (Vec::new(), None);
+    for turn in 0.. {
+        let page = users.store.users(LIVE, after, 200).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some((last.created_at, last.id.0));
+        seen.extend(page.iter().map(|user| (user.created_at, user.id)));
+        let newcomer = vec![(1, registered(user(10_000 + turn as u128), 10_000 + turn))];
+        let from = users.store.checkpoint(LIVE).await.unwrap()[&0];
+        users
+            .store
+            .apply(LIVE, &round(0, from, newcomer))
+            .await
+            .unwrap();
+    }
+    assert_eq!(seen.len(), 3_000);
+    assert!(seen.windows(2).all(|pair| pair[0] > pair[1]));
+}
+
+#[tokio::test]
+async fn lists_walk_an_index() {
+    let users = Users::fresh().await;
+    many(&users).await;
+    for goes_on in [false, true] {
+        let sql = users
+            .store
+            .list_sql(LIVE, goes_on)
+            .replace("$1", "51")
+            .replace("$2", "now()")
+            .replace("$3", "'ffffffff-ffff-ffff-ffff-ffffffffffff'");
+        let plan = users.rows(&format!("EXPLAIN {sql}")).await.join("\n");
+        assert!(
+            plan.contains("Index Scan Backward using users_g1_newest"),
+            "{plan}"
+        );
+        assert!(!plan.contains("Sort"), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_scan_shows_what_the_fold_says() {
+    let users = Users::fresh().await;
+    users.store.apply(LIVE, &round(0, 0, life())).await.unwrap();
+    let mut scanned = Vec::new();
+    users
+        .store
+        .scan(LIVE, |user| scanned.push(user))
+        .await
+        .unwrap();
+    let stored = users
+        .store
+        .user(LIVE, user(1))
+        .await
+        .unwrap()
+        .unwrap()
+        .digested();
+    assert_eq!(scanned.len(), 2);
+    assert!(scanned.contains(&stored));
+    assert_eq!(stored.version(), 3);
+}
+
+#[tokio::test]
+async fn a_step_over_nothing_moves_the_checkpoint_alone() {
+    let users = Users::fresh().await;
+    let step: Round<UserEvent> = Round::from([(
+        4,
+        Part {
+            from: 0,
+            to: 9,
+            facts: Vec::new(),
+        },
+    )]);
+    users.store.apply(LIVE, &step).await.unwrap();
+    assert_eq!(
+        users.store.checkpoint(LIVE).await.unwrap(),
+        Positions::from([(4, 9)])
+    );
+}
