@@ -1,0 +1,331 @@
+//! The order in which everything is measured, and what comes of it.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use event_log::{Schemas, topics::partition_count};
+
+use crate::{
+    echo::Echo,
+    load::{Load, send_all},
+    orders::{self, ALONE, Bare, Case, Round, TOGETHER, USERS},
+    people::{self, Person},
+    processes::{Memory, Stack, load_thread_time},
+    producer::Scratch,
+    read_side::{self, Alone, Rebuilt},
+    replay::{self, Read},
+    settings::{Extent, Settings},
+};
+
+/// Clients that fill the system before memory is looked at.
+const FILLING_CLIENTS: usize = 16;
+/// Clients on the server that does nothing.
+const ECHO_CLIENTS: usize = 64;
+/// Held still while the way of the commands is measured alone.
+const READ_SIDE: [&str; 2] = ["projections", "notifier"];
+
+/// Everything that was measured.
+pub struct Results {
+    /// How much.
+    pub extent: Extent,
+    /// Partitions of each topic.
+    pub partitions: u16,
+    /// Users registered, and how long that took.
+    pub registered: (usize, Duration),
+    /// Single orders.
+    pub alone: Alone,
+    /// Loads with the read side held still, each with bare producers.
+    pub commands: Vec<(Case, Vec<Round>)>,
+    /// Bare producers by number of clients.
+    pub bare: BTreeMap<usize, Vec<Bare>>,
+    /// Loads with everything at work.
+    pub together: Vec<(Case, Vec<Round>)>,
+    /// Orders that waited while the read side was held still, and how long it took them.
+    pub followed: (u64, Duration),
+    /// Decoded.
+    pub feed: Vec<Read>,
+    /// Only counted.
+    pub counted: Vec<Read>,
+    /// Counted with their bytes.
+    pub weighed: Read,
+    /// By model.
+    pub rebuilt: Vec<(&'static str, Vec<Rebuilt>)>,
+    /// Memory by moment.
+    pub memory: Vec<(String, Memory)>,
+    /// Requests per second of the load generator on a server that does nothing, and its own time for each.
+    pub echo: (f64, Duration),
+    /// Name and version of what was run.
+    pub versions: Vec<(&'static str, String)>,
+}
+
+struct Bench {
+    settings: Settings,
+    extent: Extent,
+    command: String,
+    query: String,
+    binaries: PathBuf,
+    partitions: u16,
+    emails: Vec<String>,
+    stack: Stack,
+    orders: u64,
+}
+
+/// Measures everything.
+pub async fn run(settings: Settings) -> anyhow::Result<Results> {
+    let mut bench = Bench::prepare(settings).await?;
+    let mut memory = vec![("idle, nothing written".to_owned(), bench.stack.memory())];
+    say("the load generator on a server that does nothing");
+    let echo = bench.echo().await?;
+    say("registering users");
+    let registered = bench.register().await?;
+    say("single orders, and when they are visible");
+    let alone = bench.alone().await?;
+    bench.fill().await?;
+    memory.push((bench.label("idle"), bench.stack.memory()));
+
+    let mut busy = Memory::new();
+    bench.hold_read_side(true)?;
+    let measured = bench.commands(&mut busy).await;
+    bench.hold_read_side(false)?;
+    let (commands, bare) = measured?;
+    memory.push(("highest under load, read side held still".to_owned(), busy));
+    say("the read side follows");
+    let waiting = commands.iter().flat_map(|(_, rounds)| rounds);
+    let waiting = waiting.map(|round| round.done).sum();
+    let followed = (waiting, bench.caught_up().await?);
+
+    let mut busy = Memory::new();
+    let together = bench.together(&mut busy).await?;
+    memory.push(("highest under load, everything at work".to_owned(), busy));
+    bench.caught_up().await?;
+    memory.push((bench.label("idle"), bench.stack.memory()));
+    let (feed, counted, weighed) = bench.replay().await?;
+    let rebuilt = bench.rebuild()?;
+    Ok(Results {
+        extent: bench.extent,
+        partitions: bench.partitions,
+        registered,
+        alone,
+        commands,
+        bare,
+        together,
+        followed,
+        feed,
+        counted,
+        weighed,
+        rebuilt,
+        memory,
+        echo,
+        versions: bench.versions(),
+    })
+}
+
+impl Bench {
+    async fn prepare(settings: Settings) -> anyhow::Result<Self> {
+        let binaries = match &settings.binaries {
+            Some(given) => given.clone(),
+            None => {
+                let own = std::env::current_exe()?;
+                own.parent().context("no directory")?.to_owned()
+            }
+        };
+        Ok(Self {
+            extent: settings.extent(),
+            command: settings.command_address()?.to_owned(),
+            query: settings.query_address()?.to_owned(),
+            binaries,
+            partitions: partition_count(&settings.kafka).await?,
+            emails: Vec::new(),
+            stack: Stack::ask(&settings.stack)?,
+            orders: 0,
+            settings,
+        })
+    }
+
+    fn label(&self, what: &str) -> String {
+        let orders = crate::statistics::count(self.orders as f64);
+        format!("{what}, {orders} orders")
+    }
+
+    async fn echo(&self) -> anyhow::Result<(f64, Duration)> {
+        let echo = Echo::start()?;
+        let person = Person::nobody();
+        let address = echo.address.to_string();
+        let load = Load::start(&address, ECHO_CLIENTS, &[person.orders()], 201).await?;
+        tokio::time::sleep(self.extent.warm_up).await;
+        let (begun, before) = (load.measure(), load_thread_time());
+        tokio::time::sleep(self.extent.measured_for / 2).await;
+        let taken = load_thread_time().saturating_sub(before);
+        let measured = load.end(begun).await?;
+        let each = taken.div_f64(measured.done.max(1) as f64);
+        Ok((measured.rate(), each))
+    }
+
+    async fn register(&mut self) -> anyhow::Result<(usize, Duration)> {
+        let took = people::register(&self.command, self.extent.users).await?;
+        for _ in 0..USERS {
+            self.emails
+                .push(Person::register_quiet(&self.command).await?);
+        }
+        Ok((self.extent.users, took))
+    }
+
+    /// Everybody, with tokens that last for a round.
+    async fn people(&self) -> anyhow::Result<Vec<Person>> {
+        let mut people = Vec::new();
+        for email in &self.emails {
+            people.push(Person::log_in(&self.command, email).await?);
+        }
+        Ok(people)
+    }
+
+    async fn person(&self) -> anyhow::Result<Person> {
+        let email = self.emails.first().context("nobody is registered")?;
+        Person::log_in(&self.command, email).await
+    }
+
+    async fn alone(&mut self) -> anyhow::Result<Alone> {
+        let (person, count) = (self.person().await?, self.extent.orders_looked_for);
+        self.orders += count as u64;
+        read_side::visible(&self.command, &self.query, &person, count).await
+    }
+
+    async fn fill(&mut self) -> anyhow::Result<()> {
+        let missing = self
+            .extent
+            .orders_first
+            .saturating_sub(self.extent.orders_looked_for);
+        let people = self.people().await?;
+        let orders = people.iter().cycle().take(missing).map(Person::order);
+        let orders: Vec<_> = orders.collect();
+        send_all(&self.command, FILLING_CLIENTS, orders, 201).await?;
+        self.orders += missing as u64;
+        self.caught_up().await.map(drop)
+    }
+
+    async fn caught_up(&self) -> anyhow::Result<Duration> {
+        let person = self.person().await?;
+        read_side::caught_up(&self.command, &self.query, &person, self.partitions).await
+    }
+
+    fn hold_read_side(&self, still: bool) -> anyhow::Result<()> {
+        READ_SIDE.iter().try_for_each(|name| match still {
+            true => self.stack.pause(name),
+            false => self.stack.resume(name),
+        })
+    }
+
+    async fn commands(
+        &mut self,
+        memory: &mut Memory,
+    ) -> anyhow::Result<(Vec<(Case, Vec<Round>)>, BTreeMap<usize, Vec<Bare>>)> {
+        let scratch = Scratch::make(&self.settings.kafka, self.partitions).await?;
+        let mut commands: Vec<(Case, Vec<Round>)> = ALONE.map(|case| (case, Vec::new())).into();
+        let mut bare = BTreeMap::<usize, Vec<Bare>>::new();
+        for round in 1..=self.extent.rounds {
+            for (case, rounds) in &mut commands {
+                rounds.push(self.round(*case, round, memory).await?);
+                let beside = bare.entry(case.clients).or_default();
+                if beside.len() < round {
+                    let (clients, partitions) = (case.clients, self.partitions);
+                    beside.push(orders::bare(
+                        clients,
+                        partitions,
+                        &scratch,
+                        self.extent,
+                        &self.stack,
+                    )?);
+                }
+            }
+        }
+        scratch.delete().await?;
+        Ok((commands, bare))
+    }
+
+    async fn together(&mut self, memory: &mut Memory) -> anyhow::Result<Vec<(Case, Vec<Round>)>> {
+        let mut together: Vec<(Case, Vec<Round>)> = TOGETHER.map(|case| (case, Vec::new())).into();
+        for round in 1..=self.extent.rounds {
+            for (case, rounds) in &mut together {
+                rounds.push(self.round(*case, round, memory).await?);
+            }
+        }
+        Ok(together)
+    }
+
+    async fn round(
+        &mut self,
+        case: Case,
+        round: usize,
+        memory: &mut Memory,
+    ) -> anyhow::Result<Round> {
+        let people = self.people().await?;
+        let done = orders::round(
+            case,
+            &self.command,
+            &people,
+            self.extent,
+            &self.stack,
+            memory,
+        )
+        .await?;
+        self.orders += done.done;
+        say(&format!(
+            "round {round}: {} clients, {}: {:.0} orders/s, p50 {:.1} ms, p99 {:.1} ms",
+            case.clients,
+            case.orders.name(),
+            done.rate,
+            done.p50_ms,
+            done.p99_ms
+        ));
+        Ok(done)
+    }
+
+    async fn replay(&self) -> anyhow::Result<(Vec<Read>, Vec<Read>, Read)> {
+        say("replay");
+        let kafka = &self.settings.kafka;
+        let schemas: Arc<Schemas> = Schemas::load(kafka).await?;
+        // Blocking this thread is fine: nothing else of this program runs meanwhile.
+
+        // The first reading brings the log into the page cache, so that all the others find it there.
+        let weighed = replay::count_bytes(kafka, self.partitions)?;
+        let (mut feed, mut counted) = (Vec::new(), Vec::new());
+        for _ in 0..self.extent.rounds {
+            feed.push(replay::feed(kafka, &schemas).await?);
+            counted.push(replay::count_only(kafka, self.partitions)?);
+        }
+        Ok((feed, counted, weighed))
+    }
+
+    fn rebuild(&self) -> anyhow::Result<Vec<(&'static str, Vec<Rebuilt>)>> {
+        let mut rebuilt = Vec::new();
+        for model in ["users", "orders"] {
+            let mut rounds = Vec::new();
+            for _ in 0..self.extent.rounds {
+                say(&format!("rebuilding {model}"));
+                rounds.push(read_side::rebuild(&self.binaries, model)?);
+            }
+            rebuilt.push((model, rounds));
+        }
+        Ok(rebuilt)
+    }
+
+    fn versions(&self) -> Vec<(&'static str, String)> {
+        let of = |name| {
+            self.stack
+                .version(name)
+                .unwrap_or_else(|_| "unknown".into())
+        };
+        let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
+        vec![
+            ("PostgreSQL", of("postgres")),
+            ("MongoDB", of("mongodb")),
+            ("librdkafka", librdkafka),
+            ("Rust", env!("CARGO_PKG_RUST_VERSION").to_owned()),
+        ]
+    }
+}
+
+/// One line of progress.
+fn say(line: &str) {
+    eprintln!("bench: {line}");
+}

@@ -1,0 +1,186 @@
+//! The load: clients that send the next request when the last one is answered, all on one thread.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use uuid::Uuid;
+
+use crate::{http::Connection, statistics::Latencies};
+
+const WARMING_UP: u8 = 0;
+const MEASURING: u8 = 1;
+const OVER: u8 = 2;
+/// What stands in a request made beforehand where its idempotency key goes.
+const KEY_PLACE: &str = "00000000-0000-0000-0000-000000000000";
+
+/// A request that is sent again and again.
+#[derive(Debug, Clone)]
+pub struct Template {
+    bytes: Vec<u8>,
+    key: Option<Range<usize>>,
+}
+
+impl Template {
+    /// Always the same bytes.
+    pub fn fixed(bytes: Vec<u8>) -> Self {
+        Self { bytes, key: None }
+    }
+
+    /// With another idempotency key each time; `make` is given what stands in its place.
+    pub fn with_key(make: impl FnOnce(&str) -> Vec<u8>) -> Self {
+        let bytes = make(KEY_PLACE);
+        let key = memchr::memmem::find(&bytes, KEY_PLACE.as_bytes())
+            .map(|start| start..start + KEY_PLACE.len());
+        Self { bytes, key }
+    }
+
+    fn next(&mut self) -> &[u8] {
+        let place = self.key.clone().and_then(|key| self.bytes.get_mut(key));
+        if let Some(place) = place {
+            // As long as what it replaces, so that the length stays right.
+            Uuid::now_v7().hyphenated().encode_lower(place);
+        }
+        &self.bytes
+    }
+}
+
+/// What came of a load.
+#[derive(Debug)]
+pub struct Measured {
+    /// Requests answered as expected while it was measured.
+    pub done: u64,
+    /// How long it was measured.
+    pub took: Duration,
+    /// How long each of them took.
+    pub latencies: Latencies,
+}
+
+impl Measured {
+    /// Per second.
+    pub fn rate(&self) -> f64 {
+        self.done as f64 / self.took.as_secs_f64()
+    }
+}
+
+/// A load on one address.
+pub struct Load {
+    phase: Arc<AtomicU8>,
+    clients: Vec<tokio::task::JoinHandle<anyhow::Result<Tally>>>,
+}
+
+#[derive(Default)]
+struct Tally {
+    latencies_micros: Vec<u32>,
+    refused: BTreeMap<u16, (u64, String)>,
+}
+
+impl Load {
+    /// Starts `count` clients; they share the templates out among themselves.
+    pub async fn start(
+        address: &str,
+        count: usize,
+        templates: &[Template],
+        expected: u16,
+    ) -> anyhow::Result<Self> {
+        let phase = Arc::new(AtomicU8::new(WARMING_UP));
+        let mut connected = Vec::new();
+        for template in templates.iter().cycle().take(count) {
+            connected.push((Connection::open(address).await?, template.clone()));
+        }
+        let clients = connected
+            .into_iter()
+            .map(|(connection, template)| {
+                tokio::spawn(client(connection, template, expected, Arc::clone(&phase)))
+            })
+            .collect();
+        Ok(Self { phase, clients })
+    }
+
+    /// From now on requests count; the moment it began.
+    pub fn measure(&self) -> Instant {
+        self.phase.store(MEASURING, Ordering::Relaxed);
+        Instant::now()
+    }
+
+    /// Ends the measurement that began at `begun`, and the clients. Any refused request is an error: the figures
+    /// would not mean what they say.
+    pub async fn end(self, begun: Instant) -> anyhow::Result<Measured> {
+        self.phase.store(OVER, Ordering::Relaxed);
+        let took = begun.elapsed();
+        let mut all = Vec::new();
+        for client in self.clients {
+            let tally = client.await.context("a client broke")??;
+            if let Some((status, (count, body))) = tally.refused.first_key_value() {
+                bail!("{count} requests of a client were answered {status}: {body}");
+            }
+            all.extend(tally.latencies_micros);
+        }
+        Ok(Measured {
+            done: all.len() as u64,
+            took,
+            latencies: Latencies::of(all),
+        })
+    }
+}
+
+async fn client(
+    mut connection: Connection,
+    mut template: Template,
+    expected: u16,
+    phase: Arc<AtomicU8>,
+) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    while phase.load(Ordering::Relaxed) != OVER {
+        let sent = Instant::now();
+        let answer = connection.exchange(template.next()).await?;
+        let took = sent.elapsed();
+        if answer.status != expected {
+            let body = String::from_utf8_lossy(answer.body).into_owned();
+            tally.refused.entry(answer.status).or_insert((0, body)).0 += 1;
+        } else if phase.load(Ordering::Relaxed) == MEASURING {
+            let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+            tally.latencies_micros.push(micros);
+        }
+    }
+    Ok(tally)
+}
+
+/// Sends each of `requests` once, `count` at a time, and returns how long all of it took.
+pub async fn send_all(
+    address: &str,
+    count: usize,
+    requests: Vec<Vec<u8>>,
+    expected: u16,
+) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let waiting = Arc::new(parking_lot::Mutex::new(requests));
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let (mut connection, waiting) = (Connection::open(address).await?, Arc::clone(&waiting));
+        clients.push(tokio::spawn(async move {
+            loop {
+                let next = waiting.lock().pop();
+                let Some(request) = next else {
+                    return anyhow::Ok(());
+                };
+                let answer = connection.exchange(&request).await?;
+                if answer.status != expected {
+                    let body = String::from_utf8_lossy(answer.body);
+                    bail!("answered {} instead of {expected}: {body}", answer.status);
+                }
+            }
+        }));
+    }
+    for client in clients {
+        client.await.context("a client broke")??;
+    }
+    Ok(begun.elapsed())
+}

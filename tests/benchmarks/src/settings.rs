@@ -1,0 +1,99 @@
+//! What is measured, for how long, and where the system is.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use clap::Parser;
+use event_log::KafkaSettings;
+
+/// Measures a running Orderlog and writes what it found. Run it through scripts/bench, which brings the system up.
+#[derive(Debug, Parser)]
+pub struct Settings {
+    /// How long each load is measured, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=600))]
+    pub seconds: u16,
+    /// How often everything is measured; the tables show medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub rounds: u8,
+    /// One short round, to see that it works. Nothing is written.
+    #[arg(long)]
+    pub quick: bool,
+    /// Prints the tables and leaves the document alone.
+    #[arg(long)]
+    pub print_only: bool,
+    /// The document whose tables are replaced.
+    #[arg(long, default_value = "docs/benchmarks.md")]
+    pub document: PathBuf,
+    /// Base URLs of the command-api's nodes; the first is measured.
+    #[arg(long, env = "ORDERLOG_COMMAND_URLS", value_delimiter = ',')]
+    pub command_urls: Vec<String>,
+    /// Base URL of the query API.
+    #[arg(long, env = "ORDERLOG_QUERY_URL")]
+    pub query_url: String,
+    /// The program that knows the processes of the stack.
+    #[arg(long, env = "ORDERLOG_STACK_BIN", default_value = "scripts/stack")]
+    pub stack: PathBuf,
+    /// Where the built services are; by default where this program is.
+    #[arg(long, env = "ORDERLOG_BINARIES")]
+    pub binaries: Option<PathBuf>,
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
+}
+
+impl Settings {
+    /// How much is measured.
+    pub fn extent(&self) -> Extent {
+        if self.quick {
+            Extent {
+                measured_for: Duration::from_secs(2),
+                warm_up: Duration::from_millis(500),
+                rounds: 1,
+                users: 100,
+                orders_first: 1_000,
+                orders_looked_for: 50,
+            }
+        } else {
+            Extent {
+                measured_for: Duration::from_secs(self.seconds.into()),
+                warm_up: Duration::from_secs(1),
+                rounds: self.rounds.into(),
+                users: 1_000,
+                orders_first: 10_000,
+                orders_looked_for: 200,
+            }
+        }
+    }
+
+    /// host:port of the measured command node.
+    pub fn command_address(&self) -> anyhow::Result<&str> {
+        address(self.command_urls.first().map_or("", String::as_str))
+    }
+
+    /// host:port of the query API.
+    pub fn query_address(&self) -> anyhow::Result<&str> {
+        address(&self.query_url)
+    }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// How long each load is measured.
+    pub measured_for: Duration,
+    /// How long each load runs before that.
+    pub warm_up: Duration,
+    /// How often.
+    pub rounds: usize,
+    /// Users that are registered.
+    pub users: usize,
+    /// Orders after which memory is looked at.
+    pub orders_first: usize,
+    /// Orders of which it is measured when they become visible.
+    pub orders_looked_for: usize,
+}
+
+fn address(url: &str) -> anyhow::Result<&str> {
+    url.strip_prefix("http://")
+        .map(|rest| rest.trim_end_matches('/'))
+        .with_context(|| format!("{url:?} does not begin with http://"))
+}
