@@ -111,18 +111,26 @@ impl Workload {
         }
     }
 
-    /// Waits until `count` more orders are acknowledged.
+    /// Waits until `count` more orders are acknowledged, however slow the machine; fails when for
+    /// [`BACK_WITHIN`] not one is.
     pub async fn acknowledges(&self, count: usize) {
-        let wanted = self.acknowledged.load(Ordering::Relaxed) + count;
-        eventually("orders to be acknowledged", BACK_WITHIN, async || {
-            let now = self.acknowledged.load(Ordering::Relaxed);
-            if now >= wanted {
-                Ok(())
-            } else {
-                Err(format!("{now} of {wanted}"))
-            }
-        })
-        .await;
+        let acknowledged = || self.acknowledged.load(Ordering::Relaxed);
+        let wanted = acknowledged() + count;
+        while acknowledged() < wanted {
+            let before = acknowledged();
+            eventually(
+                "another order to be acknowledged",
+                BACK_WITHIN,
+                async || {
+                    if acknowledged() > before {
+                        Ok(())
+                    } else {
+                        Err(format!("still {before}, {wanted} wanted"))
+                    }
+                },
+            )
+            .await;
+        }
     }
 
     /// Ends the clients and repeats what is still unanswered until it is answered.
@@ -160,8 +168,8 @@ impl Ended {
     /// say the same; who wanted mails got each once.
     pub async fn nothing_is_lost_or_doubled(&self) {
         let streams = self.log_holds_what_was_told().await;
-        read_models_equal_the_log().await;
         self.queries_say_the_same(&streams).await;
+        read_models_equal_the_log().await;
         self.mails_were_sent_once(&streams).await;
     }
 

@@ -103,14 +103,7 @@ fn a_point_that_is_not_reached_in_time_is_never_answered_with_something_older() 
 fn what_is_no_token_is_refused() {
     beside_others(async {
         let user = registered_user().await;
-        for token in [
-            "",
-            "x",
-            "orders-0",
-            "mails-0-1",
-            "orders-99-1",
-            "orders-0--1",
-        ] {
+        for token in ["", "x", "orders-0", "mails-0-1", "orders-0--1"] {
             let answer = user.query("/orders").after(token).send().await;
             assert_eq!(answer.status, 400, "{token}: {answer:?}");
             answer.problem(400, "invalid-consistency-token");
