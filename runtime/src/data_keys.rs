@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::secret_file;
+use crate::{postgres::in_time, secret_file};
 
 /// How old a key in memory may be.
 pub const KEY_AGE_MAX: Duration = Duration::from_secs(5);
@@ -131,11 +131,13 @@ impl DataKeys {
         if missing.is_empty() {
             return Ok(found);
         }
-        let rows: Vec<(Uuid, Vec<u8>)> = sqlx::query_as(
-            "SELECT user_id, wrapped_key FROM identity.data_keys WHERE user_id = ANY($1)",
+        let rows: Vec<(Uuid, Vec<u8>)> = in_time(
+            sqlx::query_as(
+                "SELECT user_id, wrapped_key FROM identity.data_keys WHERE user_id = ANY($1)",
+            )
+            .bind(missing)
+            .fetch_all(&self.pool),
         )
-        .bind(missing)
-        .fetch_all(&self.pool)
         .await?;
         for (user_id, wrapped) in rows {
             let user_id = UserId(user_id);
@@ -153,14 +155,16 @@ impl DataKeys {
             .wrapping_key
             .wrap(user_id, &secret)
             .ok_or(DataKeyError::NotUnwrapped(user_id))?;
-        let wrapped: Vec<u8> = sqlx::query_scalar(
-            "INSERT INTO identity.data_keys (user_id, wrapped_key) VALUES ($1, $2)
+        let wrapped: Vec<u8> = in_time(
+            sqlx::query_scalar(
+                "INSERT INTO identity.data_keys (user_id, wrapped_key) VALUES ($1, $2)
              ON CONFLICT (user_id) DO UPDATE SET user_id = excluded.user_id
              RETURNING wrapped_key",
+            )
+            .bind(user_id.0)
+            .bind(wrapped)
+            .fetch_one(&self.pool),
         )
-        .bind(user_id.0)
-        .bind(wrapped)
-        .fetch_one(&self.pool)
         .await?;
         let key = self.unwrap(user_id, &wrapped)?;
         self.keys.insert(user_id, key.clone()).await;
@@ -170,21 +174,24 @@ impl DataKeys {
     /// Destroys the key of a user: whatever is sealed with it is unreadable from now on, elsewhere
     /// within [`KEY_AGE_MAX`]. Does nothing when there is none.
     pub async fn destroy(&self, user_id: UserId) -> Result<(), DataKeyError> {
-        sqlx::query("DELETE FROM identity.data_keys WHERE user_id = $1")
-            .bind(user_id.0)
-            .execute(&self.pool)
-            .await?;
+        in_time(
+            sqlx::query("DELETE FROM identity.data_keys WHERE user_id = $1")
+                .bind(user_id.0)
+                .execute(&self.pool),
+        )
+        .await?;
         self.keys.invalidate(&user_id).await;
         Ok(())
     }
 
     async fn fetch(&self, user_id: UserId) -> Result<DataKey, NotFetched> {
-        let wrapped: Option<Vec<u8>> =
+        let wrapped: Option<Vec<u8>> = in_time(
             sqlx::query_scalar("SELECT wrapped_key FROM identity.data_keys WHERE user_id = $1")
                 .bind(user_id.0)
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(|error| NotFetched::Failed(error.into()))?;
+                .fetch_optional(&self.pool),
+        )
+        .await
+        .map_err(|error| NotFetched::Failed(error.into()))?;
         let wrapped = wrapped.ok_or(NotFetched::Absent)?;
         self.unwrap(user_id, &wrapped).map_err(NotFetched::Failed)
     }

@@ -6,6 +6,7 @@ use actix_web::{
     App, Error, HttpRequest, HttpResponse, HttpServer, Resource, Route,
     body::MessageBody,
     dev::{Server, ServiceRequest, ServiceResponse},
+    guard,
     http::{
         KeepAlive, Method,
         header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS},
@@ -95,13 +96,20 @@ where
     Ok(server.run())
 }
 
-/// A path and its methods. Every other method is the problem `method-not-allowed` with an Allow header.
+/// A path and its methods; what answers GET answers HEAD as well. Every other method is the problem
+/// `method-not-allowed` with an Allow header.
 pub fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
-    let allow = routes
+    let allow: Vec<_> = routes
         .iter()
-        .map(|(method, _)| method.as_str())
-        .collect::<Vec<_>>()
-        .join(", ");
+        .map(|(method, _)| {
+            if method == Method::GET {
+                "GET, HEAD"
+            } else {
+                method.as_str()
+            }
+        })
+        .collect();
+    let allow = allow.join(", ");
     let refuse = move || {
         let allow = allow.clone();
         async move { Err::<HttpResponse, _>(Problem::method_not_allowed(allow)) }
@@ -109,7 +117,11 @@ pub fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Res
     routes
         .into_iter()
         .fold(web::resource(path), |resource, (method, route)| {
-            resource.route(route.method(method))
+            resource.route(if method == Method::GET {
+                route.guard(guard::Any(guard::Get()).or(guard::Head()))
+            } else {
+                route.method(method)
+            })
         })
         .default_service(web::to(refuse))
 }
@@ -172,5 +184,66 @@ fn method_label(method: &Method) -> &'static str {
         "PATCH" => "PATCH",
         "DELETE" => "DELETE",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::{TestRequest, call_service, init_service};
+
+    #[actix_web::test]
+    async fn every_answer_has_its_headers_and_every_path_its_methods() {
+        let app = App::new()
+            .wrap(from_fn(finish))
+            .wrap(from_fn(request_id::name_request))
+            .app_data(web::Data::new(Health::default()))
+            .configure(common_routes)
+            .default_service(web::to(not_found));
+        let app = init_service(app).await;
+        for (method, path, status, allow) in [
+            (Method::GET, "/healthz", 200, None),
+            (Method::HEAD, "/healthz", 200, None),
+            (Method::POST, "/healthz", 405, Some("GET, HEAD")),
+            (Method::GET, "/readyz", 200, None),
+            (Method::GET, "/metrics", 200, None),
+            (Method::GET, "/problems/not-found", 200, None),
+            (Method::GET, "/problems/unheard-of", 404, None),
+            (Method::GET, "/elsewhere", 404, None),
+        ] {
+            let request = TestRequest::default()
+                .method(method.clone())
+                .uri(path)
+                .insert_header(("x-request-id", "not a uuid"));
+            let response = call_service(&app, request.to_request()).await;
+            let header = |name| {
+                let value = response.headers().get(name);
+                value.map(|value| value.to_str().unwrap().to_owned())
+            };
+            assert_eq!(response.status().as_u16(), status, "{method} {path}");
+            assert_eq!(header("allow").as_deref(), allow, "{method} {path}");
+            assert_eq!(header("x-content-type-options").as_deref(), Some("nosniff"));
+            assert_eq!(header("cache-control").as_deref(), Some("no-store"));
+            assert!(
+                header("x-request-id")
+                    .unwrap()
+                    .parse::<uuid::Uuid>()
+                    .is_ok()
+            );
+            assert!(header("server").is_none());
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_request_keeps_the_name_that_it_came_with() {
+        let app = App::new()
+            .wrap(from_fn(request_id::name_request))
+            .configure(common_routes);
+        let app = init_service(app).await;
+        let id = uuid::Uuid::now_v7().to_string();
+        let request = TestRequest::get().uri("/healthz");
+        let request = request.insert_header(("x-request-id", id.as_str()));
+        let response = call_service(&app, request.to_request()).await;
+        assert_eq!(response.headers().get("x-request-id").unwrap(), id.as_str());
     }
 }

@@ -1,6 +1,6 @@
 //! How every service reaches Postgres.
 
-use std::{str::FromStr, time::Duration};
+use std::{io, str::FromStr, time::Duration};
 
 use sqlx::{
     PgPool,
@@ -12,6 +12,8 @@ use crate::{health::Component, retry};
 
 /// How long a query may wait for a connection before the database counts as away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a query of a request may take before the database counts as away.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// What to do when it is not there.
 pub const START_HINT: &str = "scripts/stack start postgres";
 
@@ -65,6 +67,20 @@ pub fn pool(settings: &PostgresSettings, application: &str) -> PgPool {
                 .clone()
                 .application_name(application),
         )
+}
+
+/// The outcome of a query of a request, or an error when it takes too long: a server that hangs must not
+/// keep requests hanging.
+pub async fn in_time<T>(
+    query: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(QUERY_TIMEOUT, query).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(sqlx::Error::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "no answer in time",
+        ))),
+    }
 }
 
 /// Waits until Postgres answers; meanwhile says so in the log and in `component`.

@@ -1,6 +1,7 @@
 //! Password hashes: immutable rows, named by events.
 
 use events::ids::{CredentialId, UserId};
+use runtime::postgres::in_time;
 use sqlx::PgPool;
 
 use super::IdentityError;
@@ -22,12 +23,15 @@ impl Credentials {
         user_id: UserId,
         password_hash: &str,
     ) -> Result<(), IdentityError> {
-        sqlx::query("INSERT INTO identity.credentials (credential_id, user_id, password_hash) VALUES ($1, $2, $3)")
+        let insert = sqlx::query(
+            "INSERT INTO identity.credentials (credential_id, user_id, password_hash)
+             VALUES ($1, $2, $3)",
+        );
+        let insert = insert
             .bind(credential_id.0)
             .bind(user_id.0)
-            .bind(password_hash)
-            .execute(&self.0)
-            .await?;
+            .bind(password_hash);
+        in_time(insert.execute(&self.0)).await?;
         Ok(())
     }
 
@@ -36,21 +40,25 @@ impl Credentials {
         &self,
         credential_id: CredentialId,
     ) -> Result<Option<String>, IdentityError> {
-        let found = sqlx::query_scalar(
-            "SELECT password_hash FROM identity.credentials WHERE credential_id = $1",
+        let found = in_time(
+            sqlx::query_scalar(
+                "SELECT password_hash FROM identity.credentials WHERE credential_id = $1",
+            )
+            .bind(credential_id.0)
+            .fetch_optional(&self.0),
         )
-        .bind(credential_id.0)
-        .fetch_optional(&self.0)
         .await?;
         Ok(found)
     }
 
     /// Deletes a row that no event names.
     pub async fn discard(&self, credential_id: CredentialId) -> Result<(), IdentityError> {
-        sqlx::query("DELETE FROM identity.credentials WHERE credential_id = $1")
-            .bind(credential_id.0)
-            .execute(&self.0)
-            .await?;
+        in_time(
+            sqlx::query("DELETE FROM identity.credentials WHERE credential_id = $1")
+                .bind(credential_id.0)
+                .execute(&self.0),
+        )
+        .await?;
         Ok(())
     }
 }

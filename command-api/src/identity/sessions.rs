@@ -3,6 +3,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use events::ids::UserId;
+use runtime::postgres::in_time;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -59,7 +60,7 @@ impl Sessions {
     /// Begins a session and returns its first refresh token. Forgets sessions of the user that are over.
     pub async fn begin(&self, user_id: UserId) -> Result<RefreshToken, IdentityError> {
         let token = RefreshToken::draw();
-        sqlx::query(
+        in_time(sqlx::query(
             "WITH over AS (DELETE FROM identity.sessions WHERE user_id = $3 AND family_expires_at < now())
              INSERT INTO identity.sessions
                  (refresh_token_hash, family_id, user_id, expires_at, family_expires_at)
@@ -70,18 +71,19 @@ impl Sessions {
         .bind(user_id.0)
         .bind(f64::from(self.settings.refresh_token_seconds.min(self.settings.session_seconds)))
         .bind(f64::from(self.settings.session_seconds))
-        .execute(&self.pool)
-        .await?;
+        .execute(&self.pool)).await?;
         Ok(token)
     }
 
     /// Whose session a refresh token belongs to, used or not.
     pub async fn owner(&self, token: &str) -> Result<Option<UserId>, IdentityError> {
-        let found: Option<Uuid> = sqlx::query_scalar(
-            "SELECT user_id FROM identity.sessions WHERE refresh_token_hash = $1",
+        let found: Option<Uuid> = in_time(
+            sqlx::query_scalar(
+                "SELECT user_id FROM identity.sessions WHERE refresh_token_hash = $1",
+            )
+            .bind(hashed(token))
+            .fetch_optional(&self.pool),
         )
-        .bind(hashed(token))
-        .fetch_optional(&self.pool)
         .await?;
         Ok(found.map(UserId))
     }
@@ -94,8 +96,9 @@ impl Sessions {
     ) -> Result<Option<(UserId, RefreshToken)>, IdentityError> {
         let next = RefreshToken::draw();
         // One statement: of two uses at the same time, the row's lock lets one be the first.
-        let user_id: Option<Uuid> = sqlx::query_scalar(
-            "WITH used AS (
+        let user_id: Option<Uuid> = in_time(
+            sqlx::query_scalar(
+                "WITH used AS (
                  UPDATE identity.sessions SET used_at = now()
                  WHERE refresh_token_hash = $1 AND used_at IS NULL AND expires_at > now()
                  RETURNING family_id, user_id, family_expires_at
@@ -106,23 +109,26 @@ impl Sessions {
                     least(now() + make_interval(secs => $3), family_expires_at), family_expires_at
              FROM used
              RETURNING user_id",
+            )
+            .bind(hashed(token))
+            .bind(hashed(next.expose()))
+            .bind(f64::from(self.settings.refresh_token_seconds))
+            .fetch_optional(&self.pool),
         )
-        .bind(hashed(token))
-        .bind(hashed(next.expose()))
-        .bind(f64::from(self.settings.refresh_token_seconds))
-        .fetch_optional(&self.pool)
         .await?;
         match user_id {
             Some(user_id) => Ok(Some((UserId(user_id), next))),
             None => {
                 // Used before: by its owner or by a thief, and nobody can tell which.
-                sqlx::query(
-                    "DELETE FROM identity.sessions WHERE family_id IN
+                in_time(
+                    sqlx::query(
+                        "DELETE FROM identity.sessions WHERE family_id IN
                          (SELECT family_id FROM identity.sessions
                           WHERE refresh_token_hash = $1 AND used_at IS NOT NULL)",
+                    )
+                    .bind(hashed(token))
+                    .execute(&self.pool),
                 )
-                .bind(hashed(token))
-                .execute(&self.pool)
                 .await?;
                 Ok(None)
             }
@@ -131,22 +137,26 @@ impl Sessions {
 
     /// Ends the session that a refresh token belongs to. Does nothing when there is none.
     pub async fn end(&self, token: &str) -> Result<(), IdentityError> {
-        sqlx::query(
-            "DELETE FROM identity.sessions WHERE family_id IN
+        in_time(
+            sqlx::query(
+                "DELETE FROM identity.sessions WHERE family_id IN
                  (SELECT family_id FROM identity.sessions WHERE refresh_token_hash = $1)",
+            )
+            .bind(hashed(token))
+            .execute(&self.pool),
         )
-        .bind(hashed(token))
-        .execute(&self.pool)
         .await?;
         Ok(())
     }
 
     /// Ends every session of a user.
     pub async fn end_all(&self, user_id: UserId) -> Result<(), IdentityError> {
-        sqlx::query("DELETE FROM identity.sessions WHERE user_id = $1")
-            .bind(user_id.0)
-            .execute(&self.pool)
-            .await?;
+        in_time(
+            sqlx::query("DELETE FROM identity.sessions WHERE user_id = $1")
+                .bind(user_id.0)
+                .execute(&self.pool),
+        )
+        .await?;
         Ok(())
     }
 }
