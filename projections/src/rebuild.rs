@@ -8,12 +8,12 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use event_log::topics::end_positions;
+use event_log::{KafkaSettings, topics::end_positions};
 use events::ids::StreamId;
 use sqlx::PgPool;
 
 use crate::{
-    fold::{Digested, State},
+    fold::{Digested, Halt, State},
     follower::Follower,
     lock::RebuildLock,
     model::{Generation, Positions, has_reached},
@@ -35,7 +35,7 @@ pub async fn rebuild<M: ReadModel>(
     mut say: impl FnMut(String) + Send,
 ) -> anyhow::Result<Report> {
     let begun = Instant::now();
-    let mut lock = RebuildLock::take(pool, M::MODEL).await?;
+    let lock = RebuildLock::take(pool, M::MODEL).await?;
     model.prepare().await.context("preparing")?;
     let from = await_noticed(model, &mut say).await?;
     for dropped in model.drop_others().await? {
@@ -43,30 +43,23 @@ pub async fn rebuild<M: ReadModel>(
     }
     let to = model.begin_generation().await?;
     say(format!(
-        "generation {from} is live and stays so; filling {to} from the beginning of the log"
+        "{from} is live and stays so; filling {to} from the beginning of the log"
     ));
-    let mut follower = Follower::open(model, log, to).await?;
-    let filled = catch_up(
-        &mut follower,
-        &end_positions(&log.kafka, M::MODEL.topic()).await?,
-        &mut lock,
-        &mut say,
-    )
-    .await?;
+    let follower = Follower::open(model, log, to).await?;
+    let mut filling = Filling {
+        follower,
+        lock,
+        kafka: &log.kafka,
+        say: &mut say,
+    };
+    let events_per_s = filling.catch_up().await?;
     let indexing = Instant::now();
     model.index(to).await.context("making the indexes")?;
-    say(format!(
+    (filling.say)(format!(
         "indexes made in {:.1} s",
         indexing.elapsed().as_secs_f64()
     ));
-    catch_up(
-        &mut follower,
-        &end_positions(&log.kafka, M::MODEL.topic()).await?,
-        &mut lock,
-        &mut say,
-    )
-    .await?;
-    follower.settle().await?;
+    filling.catch_up().await?;
     let report = verify::verify(model, log, to)
         .await
         .context("comparing with the log")?;
@@ -74,24 +67,26 @@ pub async fn rebuild<M: ReadModel>(
         report
             .differences
             .iter()
-            .for_each(|line| say(format!("  {line}")));
+            .for_each(|line| (filling.say)(format!("  {line}")));
         bail!(
             "{to} differs from the log in {} streams; {from} stays live",
             report.different
         );
     }
     let comparison = compare(model, from, to).await?;
-    lock.confirm().await?;
+    // Comparing took its time: a last step, so that little is left to catch up on after the swap.
+    filling.catch_up().await?;
+    filling.lock.confirm().await?;
     model.swap(from, to).await.context("swapping")?;
+    let events = filling.follower.events;
     say(format!(
         "{to} is live; {from} is kept until the next rebuild"
     ));
     say(format!(
-        "{} events into {} streams in {:.1} s ({:.0} events/s while filling); equal to a fold of the log, content {}",
-        follower.events,
+        "{events} events into {} streams in {:.1} s ({events_per_s:.0} events/s while filling); \
+         equal to a fold of the log, content {}",
         report.streams,
         begun.elapsed().as_secs_f64(),
-        filled,
         report.content
     ));
     say(comparison);
@@ -117,61 +112,66 @@ async fn await_noticed<M: ReadModel>(
     }
 }
 
-/// Applies everything up to `target`; returns the events per second.
-async fn catch_up<M: ReadModel>(
-    follower: &mut Follower<M>,
-    target: &Positions,
-    lock: &mut RebuildLock,
-    say: &mut impl FnMut(String),
-) -> anyhow::Result<f64> {
-    let (begun, before) = (Instant::now(), follower.events);
-    let mut told = begun;
-    while !has_reached(follower.positions(), target) {
-        let gathered = follower.gather().await?;
-        follower.apply(gathered).await?;
-        if let Some(halt) = follower.halts().values().next() {
-            bail!(
-                "stopped at {}/{}@{}: {}; the live generation stays as it is",
-                M::MODEL.topic().name(),
-                halt.partition,
-                halt.offset,
-                halt.reason
-            );
-        }
-        if told.elapsed() >= PROGRESS_EVERY {
-            told = Instant::now();
-            lock.confirm().await?;
-            say(progress(follower, target, before, begun));
-        }
-    }
-    say(progress(follower, target, before, begun));
-    Ok(rate(follower.events - before, begun))
+/// A generation that is being filled.
+struct Filling<'a, M: ReadModel, S> {
+    follower: Follower<M>,
+    lock: RebuildLock,
+    kafka: &'a KafkaSettings,
+    say: &'a mut S,
 }
 
-fn progress<M: ReadModel>(
-    follower: &Follower<M>,
-    target: &Positions,
-    before: u64,
-    begun: Instant,
-) -> String {
-    let done: i64 = target
-        .iter()
-        .map(|(partition, end)| {
-            follower
-                .positions()
-                .get(partition)
-                .copied()
-                .unwrap_or(0)
-                .min(*end)
-        })
-        .sum();
-    let all: i64 = target.values().sum();
-    format!(
-        "{}: {} events applied, {:.0}/s, {done} of {all} records",
-        follower.generation(),
-        follower.events,
-        rate(follower.events - before, begun)
-    )
+impl<M: ReadModel, S: FnMut(String)> Filling<'_, M, S> {
+    /// Applies everything up to the present end of the log; returns the events per second.
+    async fn catch_up(&mut self) -> anyhow::Result<f64> {
+        let target = end_positions(self.kafka, M::MODEL.topic()).await?;
+        let (begun, before) = (Instant::now(), self.follower.events);
+        let mut told = begun;
+        while !has_reached(self.follower.positions(), &target) {
+            let gathered = self.follower.gather().await?;
+            self.follower.apply(gathered).await?;
+            if let Some(Halt {
+                partition,
+                offset,
+                reason,
+            }) = self.follower.halts().values().next()
+            {
+                let topic = M::MODEL.topic().name();
+                bail!(
+                    "stopped at {topic}/{partition}@{offset}: {reason}; the live generation stays as it is"
+                );
+            }
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                self.lock.confirm().await?;
+                self.tell(&target, before, begun);
+            }
+        }
+        self.follower.settle().await?;
+        if self.follower.events > before {
+            self.tell(&target, before, begun);
+        }
+        Ok(rate(self.follower.events - before, begun))
+    }
+
+    fn tell(&mut self, target: &Positions, before: u64, begun: Instant) {
+        let follower = &self.follower;
+        let reached = |partition, end: &i64| {
+            let position = follower.positions().get(partition);
+            position.copied().unwrap_or(0).min(*end)
+        };
+        let done: i64 = target
+            .iter()
+            .map(|(partition, end)| reached(partition, end))
+            .sum();
+        let all: i64 = target.values().sum();
+        let line = format!(
+            "{}: {} events applied, {:.0}/s, {done} of {all} records",
+            follower.generation(),
+            follower.events,
+            rate(follower.events - before, begun)
+        );
+        (self.say)(line);
+    }
 }
 
 fn rate(events: u64, begun: Instant) -> f64 {
@@ -199,9 +199,19 @@ async fn compare<M: ReadModel>(
         })
         .await?;
     ensure!(from != to, "a generation is not compared with itself");
-    Ok(format!(
-        "compared with {from}: {equal} streams equal, {different} different, {newer} at another version, \
-         {} only in {to}, {only_live} only in {from}",
-        new.len()
-    ))
+    let only_new = new.len();
+    let mut said = format!("compared with {from}: {equal} streams equal, {different} different");
+    for (count, what) in [
+        (newer, format!("at another version in {from}")),
+        (only_live, format!("only in {from}")),
+        (only_new, format!("only in {to}")),
+    ] {
+        if count > 0 {
+            said += &format!(", {count} {what}");
+        }
+    }
+    if newer + only_live > 0 {
+        said += " (the log goes on; the new generation follows it from here)";
+    }
+    Ok(said)
 }

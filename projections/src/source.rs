@@ -104,7 +104,11 @@ impl<E: TryFrom<Event>> Source<E> {
                 partition,
                 position,
             } => self.extend(gathered, partition, Vec::new(), position),
-            FeedItem::Undecodable { place, reason } => gathered.undecodable.push((place, reason)),
+            FeedItem::Undecodable { place, reason } => {
+                // Everything before it has been handed out.
+                self.extend(gathered, place.partition, Vec::new(), place.offset);
+                gathered.undecodable.push((place, reason));
+            }
         }
     }
 

@@ -124,9 +124,10 @@ impl fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const CHARACTERS_MAX: usize = 300;
         let text = self.0.to_string();
+        let text = text.split(", labels:").next().unwrap_or_default();
         match text.char_indices().nth(CHARACTERS_MAX) {
             Some((end, _)) => write!(f, "{}…", text.get(..end).unwrap_or_default()),
-            None => f.write_str(&text),
+            None => f.write_str(text),
         }
     }
 }
