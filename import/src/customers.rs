@@ -22,6 +22,9 @@ use crate::progress::Progress;
 use crate::refusals::Refusals;
 use crate::stop::Stop;
 
+/// Most registrations under way at once: the server hashes passwords in a short queue, and other
+/// users' logins must find a place in it.
+pub const CONCURRENCY_COUNT_MAX: usize = 16;
 /// Bytes of the derived password before it is written in hex.
 const PASSWORD_BYTES: usize = 20;
 
@@ -44,7 +47,7 @@ enum Outcome {
     Refused(String),
 }
 
-/// Registers all customers, as many at once as told.
+/// Registers all customers, as many at once as told but at most [`CONCURRENCY_COUNT_MAX`].
 ///
 /// A stop leaves the rest out; an answer that cannot be understood ends the run.
 ///
@@ -62,7 +65,7 @@ pub async fn register_all(
     let outcomes = stream::iter(numbers)
         .take_until(stop.ordered())
         .map(|number| async move { (*number, register(api, *number, seed).await) })
-        .buffer_unordered(concurrency);
+        .buffer_unordered(concurrency.min(CONCURRENCY_COUNT_MAX));
     let mut outcomes = pin!(outcomes);
     while let Some((number, outcome)) = outcomes.next().await {
         match outcome? {
