@@ -8,8 +8,9 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
-    environment,
+    environment, eventually,
     http::{Answer, Call, command, query},
+    stack::BACK_WITHIN,
 };
 
 /// A password that every rule accepts.
@@ -53,9 +54,8 @@ impl User {
     /// Says which notifications he wants.
     pub async fn prefers(&self, emails: bool, sms: bool) {
         let patch = json!({"preferences": {"order_emails": emails, "order_sms": sms}});
-        self.command(Method::PATCH, &format!("/users/{}", self.id))
-            .json(&patch)
-            .send()
+        let path = format!("/users/{}", self.id);
+        available(|| self.command(Method::PATCH, &path).json(&patch))
             .await
             .is(200);
     }
@@ -101,9 +101,7 @@ pub async fn registered_user_with_phone() -> (User, String) {
 
 /// Registers as `body` says and logs in.
 pub async fn register(body: &Value) -> User {
-    let answer = command(Method::POST, "/register")
-        .json(body)
-        .send()
+    let answer = available(|| command(Method::POST, "/register").json(body))
         .await
         .is(201);
     let (email, password) = (body["email"].as_str(), body["password"].as_str());
@@ -118,11 +116,24 @@ pub async fn register(body: &Value) -> User {
 
 /// The answer to a login that succeeds.
 pub async fn log_in(email: &str, password: &str) -> Answer {
-    command(Method::POST, "/login")
-        .json(&json!({"email": email, "password": password}))
-        .send()
+    let body = json!({"email": email, "password": password});
+    available(|| command(Method::POST, "/login").json(&body))
         .await
         .is(200)
+}
+
+/// The answer, once it is another than that shards are moving between nodes, as they do after a test that had
+/// two of them.
+async fn available(call: impl Fn() -> Call) -> Answer {
+    eventually("the shards to be at home", BACK_WITHIN, async || {
+        let answer = call().send().await;
+        if answer.problem_name() == "unavailable" {
+            Err(format!("{answer:?}"))
+        } else {
+            Ok(answer)
+        }
+    })
+    .await
 }
 
 /// The admin of the stack.
