@@ -90,6 +90,7 @@ impl Feed {
             consumer,
             schemas,
             topic,
+            from,
             sender,
             pending: BTreeMap::new(),
             halted: BTreeSet::new(),
@@ -114,6 +115,7 @@ struct Poller {
     consumer: BaseConsumer,
     schemas: Arc<Schemas>,
     topic: Topic,
+    from: BTreeMap<u16, i64>,
     sender: mpsc::Sender<Result<FeedItem, LogError>>,
     pending: BTreeMap<u16, Vec<Recorded>>,
     halted: BTreeSet<u16>,
@@ -185,36 +187,19 @@ impl Poller {
             return Ok(());
         }
         self.flush(partition)?;
-        let position = self.consumer.position().ok().and_then(|all| {
+        let reached = self.consumer.position().ok().and_then(|all| {
             all.find_partition(self.topic.name(), i32::from(partition))
                 .map(|found| found.offset())
         });
-        match position {
-            Some(Offset::Offset(position)) => self.send(Ok(FeedItem::CaughtUp {
-                partition,
-                position,
-            })),
+        let position = match reached {
+            Some(Offset::Offset(position)) => position,
             // Before the first record there is no position: the partition is where it was started.
-            _ => match self.started_at(partition) {
-                Some(position) => self.send(Ok(FeedItem::CaughtUp {
-                    partition,
-                    position,
-                })),
-                None => Ok(()),
-            },
-        }
-    }
-
-    fn started_at(&self, partition: u16) -> Option<i64> {
-        let assigned = self.consumer.assignment().ok()?;
-        match assigned
-            .find_partition(self.topic.name(), i32::from(partition))?
-            .offset()
-        {
-            Offset::Offset(position) => Some(position),
-            Offset::Beginning | Offset::Invalid => Some(0),
-            Offset::End | Offset::Stored | Offset::OffsetTail(_) => None,
-        }
+            _ => self.from.get(&partition).copied().unwrap_or(0),
+        };
+        self.send(Ok(FeedItem::CaughtUp {
+            partition,
+            position,
+        }))
     }
 
     fn halt(&mut self, place: Place, reason: String) -> Result<(), Unfollowed> {

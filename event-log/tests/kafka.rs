@@ -249,6 +249,23 @@ async fn a_feed_brings_batches_and_says_when_it_has_caught_up() {
         caught_up.unwrap() > offsets[9],
         "past the transaction's marker"
     );
+    // Started at the end, it is there at once, and not at the beginning.
+    let ends = topics::end_positions(&kafka, Topic::Orders).await.unwrap();
+    let end = ends[&3];
+    let mut feed = Feed::start(&kafka, schemas, Topic::Orders, ends)
+        .await
+        .unwrap();
+    loop {
+        let item = tokio::time::timeout(PATIENCE, feed.next()).await.unwrap();
+        if let FeedItem::CaughtUp {
+            partition: 3,
+            position,
+        } = item.unwrap()
+        {
+            assert_eq!(position, end);
+            return;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,6 +46,7 @@ const GIVE_UP_WAIT_MAX: Duration = Duration::from_secs(5);
 const GIVE_UP_CHECK: Duration = Duration::from_millis(2);
 
 const NOT_OWNED: &str = "this node does not own the shard";
+const NO_SHARDS: &str = "the group has given this node no shards";
 const QUEUE_FULL: &str = "too many commands are waiting";
 const TOO_LATE: &str = "the shard did not get to the command in time";
 
@@ -88,6 +89,8 @@ impl Shards {
             next: AtomicUsize::new(0),
         }));
         let (failed, failure) = watch::channel(None);
+        let ownership = health.component("ownership");
+        ownership.waiting(NO_SHARDS);
         // The owners need the membership, whose listener makes them: it is handed over once it is there.
         let (hand_over, handed_over) = crossbeam_channel::bounded::<Arc<Membership>>(1);
         let membership = Mutex::new(None);
@@ -115,6 +118,7 @@ impl Shards {
                         }
                     }
                     *slot = Some(member);
+                    ownership.ready();
                 }
                 Ownership::Revoked(revoked) => {
                     tracing::info!(?revoked, "giving shards up");
@@ -125,6 +129,9 @@ impl Shards {
                             .filter_map(|shard| running.remove(shard).map(|owner| (*shard, owner)))
                             .collect(),
                     );
+                    if running.is_empty() {
+                        ownership.waiting(NO_SHARDS);
+                    }
                 }
                 Ownership::Failed(reason) => drop(failed.send(Some(reason))),
             }

@@ -13,7 +13,7 @@
 //! of what the shard knew is used again; no writer is opened unless the group has just confirmed the ownership.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     ops::Range,
     sync::{
         Arc,
@@ -26,10 +26,11 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use event_log::{
     KafkaSettings, LogError, Schemas,
     membership::Membership,
+    record::Place,
     replay::replay_shard,
     writer::{ShardWriter, WriteError},
 };
-use events::{Envelope, ids::CommandId};
+use events::{Envelope, Topic, ids::CommandId};
 use runtime::{consistency::ConsistencyToken, health::Component};
 use tokio::sync::oneshot;
 
@@ -46,9 +47,14 @@ const STOP_CHECK: Duration = Duration::from_millis(50);
 /// The waits between attempts to take a shard up.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(100);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How long a proof of ownership is good for answers that need no transaction. Half of the shortest session
-/// that Kafka allows: nobody else can have become the owner within it.
-const PROOF_AGE_MAX: Duration = Duration::from_secs(3);
+/// How long the group's word is good for answers that need no transaction: half of the shortest session that
+/// Kafka allows, counted from before it was asked. Nobody else can have become the owner within it.
+const CONFIRMATION_AGE_MAX: Duration = Duration::from_secs(3);
+/// Why a command that was not recorded is to be sent again.
+const READ_AGAIN: &str = "the shard is being read again";
+
+/// Is given what the shard knows, or why it does not say.
+pub type Question = Box<dyn FnOnce(Result<&ShardState, Refused>) + Send>;
 
 /// What a shard is given to do.
 pub enum Task {
@@ -64,7 +70,7 @@ pub enum Task {
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },
     /// A question about what the shard knows.
-    Read(Box<dyn FnOnce(Result<&ShardState, Refused>) + Send>),
+    Read(Question),
 }
 
 impl Task {
@@ -118,12 +124,26 @@ impl From<WriteError> for StepDown {
     }
 }
 
+/// The last event in each topic of the shard: a read model that has it shows all that the shard knows.
+type Reached = BTreeMap<Topic, i64>;
+
+/// What an owner holds from taking a shard up until stepping down.
+struct Term {
+    writer: ShardWriter,
+    state: ShardState,
+    reached: Reached,
+    /// When the group was last asked, and said, that the shard is ours.
+    confirmed: Instant,
+}
+
 /// Commands whose transaction ended in an error: the log will say.
 type InDoubt = HashMap<CommandId, Pending>;
 
 struct Pending {
     answer: Accepted,
     reply: oneshot::Sender<Result<Accepted, Refused>>,
+    /// The last of its events that the log holds.
+    recorded: Option<Place>,
 }
 
 impl Owner {
@@ -160,28 +180,27 @@ impl Owner {
 
     /// One term of ownership, from confirming it to stepping down.
     fn term(&self, in_doubt: &mut InDoubt, wait: &mut Duration) -> StepDown {
-        let (mut writer, mut state) = match self.take_up(in_doubt) {
-            Ok(taken) => taken,
+        let mut term = match self.take_up(in_doubt) {
+            Ok(term) => term,
             Err(step_down) => return step_down,
         };
         *wait = RETRY_WAIT_MIN;
         self.health.ready();
-        match self.serve(&mut writer, &mut state, in_doubt) {
+        match self.serve(&mut term, in_doubt) {
             Ok(()) => StepDown::Stopped,
             Err(step_down) => step_down,
         }
     }
 
     /// Confirms, fences, reads to the end, and answers what was in doubt.
-    fn take_up(&self, in_doubt: &mut InDoubt) -> Result<(ShardWriter, ShardState), StepDown> {
+    fn take_up(&self, in_doubt: &mut InDoubt) -> Result<Term, StepDown> {
         self.health.waiting("taking the shard up");
-        let started = Instant::now();
-        self.confirm()?;
+        let confirmed = self.confirm()?;
         // First the fence, then the reading: nobody can write behind our back any more.
         let writer = ShardWriter::open(&self.kafka, Arc::clone(&self.schemas), self.shard)?;
         let mut state = ShardState::default();
+        let mut reached = Reached::new();
         let mut broken = None;
-        let mut settled = Vec::new();
         let events = replay_shard(
             &self.kafka,
             &self.schemas,
@@ -189,68 +208,64 @@ impl Owner {
             &|| !self.stopped(),
             |recorded| {
                 let (command, place) = (recorded.envelope.metadata.command_id, recorded.place);
+                reached.insert(place.topic, place.offset);
                 if broken.is_none() {
                     broken = state
                         .apply(recorded.envelope)
                         .err()
                         .map(|error| format!("{place}: {error}"));
                 }
-                if let Some(mut pending) = in_doubt.remove(&command) {
-                    pending
-                        .answer
-                        .set_token(token(place.topic, place.partition, place.offset));
-                    settled.push(pending);
+                if let Some(pending) = in_doubt.get_mut(&command) {
+                    pending.recorded = Some(place);
                 }
             },
         )?;
         if let Some(broken) = broken {
             return Err(StepDown::Failed(broken));
         }
-        for pending in settled {
-            drop(pending.reply.send(Ok(pending.answer)));
-        }
         for (_, pending) in in_doubt.drain() {
-            drop(
-                pending
-                    .reply
-                    .send(Err(Refused::Unavailable("the command was not recorded"))),
-            );
+            pending.answer();
         }
-        let duration_ms = started.elapsed().as_millis() as u64;
+        let duration_ms = confirmed.elapsed().as_millis() as u64;
         tracing::info!(shard = self.shard, events, duration_ms, "took the shard up");
         metrics::counter!("shard_take_ups_total").increment(1);
-        Ok((writer, state))
+        Ok(Term {
+            writer,
+            state,
+            reached,
+            confirmed,
+        })
     }
 
-    fn confirm(&self) -> Result<(), StepDown> {
+    /// Asks the group, and says when: the answer holds from then on for as long as a session lasts.
+    fn confirm(&self) -> Result<Instant, StepDown> {
+        let asked = Instant::now();
         match self.membership.confirm(self.shard)? {
-            true => Ok(()),
+            true => Ok(asked),
             false => Err(StepDown::NotOwner),
         }
     }
 
-    fn serve(
-        &self,
-        writer: &mut ShardWriter,
-        state: &mut ShardState,
-        in_doubt: &mut InDoubt,
-    ) -> Result<(), StepDown> {
-        let mut proven = Instant::now();
+    fn serve(&self, term: &mut Term, in_doubt: &mut InDoubt) -> Result<(), StepDown> {
         while !self.stopped() {
             let first = match self.tasks.recv_timeout(STOP_CHECK) {
                 Ok(task) => task,
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
-            state.forget_keys(time::OffsetDateTime::now_utc().into());
+            term.state
+                .forget_keys(time::OffsetDateTime::now_utc().into());
             let mut batch = Batch::default();
             let tasks = std::iter::once(first)
                 .chain(self.tasks.try_iter())
                 .take(BATCH_COMMANDS_MAX);
             for task in tasks {
-                batch.take(task, state).map_err(StepDown::Failed)?;
+                if let Err(broken) = batch.take(task, &mut term.state) {
+                    batch.refuse();
+                    return Err(StepDown::Failed(broken));
+                }
             }
-            self.settle(batch, writer, state, in_doubt, &mut proven)?;
+            self.settle(batch, term, in_doubt)?;
         }
         Ok(())
     }
@@ -259,21 +274,25 @@ impl Owner {
     fn settle(
         &self,
         mut batch: Batch,
-        writer: &mut ShardWriter,
-        state: &ShardState,
+        term: &mut Term,
         in_doubt: &mut InDoubt,
-        proven: &mut Instant,
     ) -> Result<(), StepDown> {
         if batch.events.is_empty() {
-            // Answers that need no event rest on nobody else having written since.
-            if proven.elapsed() > PROOF_AGE_MAX {
-                self.confirm()?;
-                *proven = Instant::now();
+            // What was decided rests on nobody else having written. A commit would prove it; without one
+            // the group must have said so, and recently.
+            if term.confirmed.elapsed() > CONFIRMATION_AGE_MAX {
+                match self.confirm() {
+                    Ok(confirmed) => term.confirmed = confirmed,
+                    Err(step_down) => {
+                        batch.refuse();
+                        return Err(step_down);
+                    }
+                }
             }
         } else {
             metrics::histogram!("shard_batch_events").record(batch.events.len() as f64);
             let started = Instant::now();
-            let offsets = match writer.append(&batch.events) {
+            let offsets = match term.writer.append(&batch.events) {
                 Ok(offsets) => offsets,
                 Err(error) => {
                     batch.put_in_doubt(in_doubt);
@@ -281,10 +300,14 @@ impl Owner {
                 }
             };
             metrics::histogram!("shard_commit_seconds").record(started.elapsed().as_secs_f64());
-            *proven = Instant::now();
+            for (envelope, offset) in batch.events.iter().zip(&offsets) {
+                term.reached
+                    .insert(envelope.event.event_type().topic(), *offset);
+            }
             batch.set_tokens(self.shard, &offsets);
         }
-        batch.answer(state);
+        batch.set_other_tokens(self.shard, &term.reached);
+        batch.answer(&term.state);
         Ok(())
     }
 
@@ -306,7 +329,7 @@ impl Owner {
 struct Batch {
     events: Vec<Envelope>,
     replies: Vec<Reply>,
-    reads: Vec<Box<dyn FnOnce(Result<&ShardState, Refused>) + Send>>,
+    reads: Vec<Question>,
 }
 
 struct Reply {
@@ -349,7 +372,13 @@ impl Batch {
                         .is_some_and(|key| key.caller == wanted.caller && key.key == wanted.key)
             })
         };
-        let decision = decide(state, id, *request, in_flight).map_err(|error| error.to_string())?;
+        let decision = match decide(state, id, *request, in_flight) {
+            Ok(decision) => decision,
+            Err(broken) => {
+                drop(reply.send(Err(Refused::Unavailable(READ_AGAIN))));
+                return Err(broken.to_string());
+            }
+        };
         let first = self.events.len();
         self.events.extend(decision.events);
         let events = first..self.events.len();
@@ -376,6 +405,21 @@ impl Batch {
         }
     }
 
+    /// Answers without events of their own, replayed ones among them, rest on events that are there already.
+    fn set_other_tokens(&mut self, shard: u16, reached: &Reached) {
+        for reply in self
+            .replies
+            .iter_mut()
+            .filter(|reply| reply.events.is_empty())
+        {
+            if let Ok(accepted) = &mut reply.answer
+                && let Some(offset) = reached.get(&accepted.topic())
+            {
+                accepted.set_token(token(accepted.topic(), shard, *offset));
+            }
+        }
+    }
+
     fn answer(self, state: &ShardState) {
         for reply in self.replies {
             drop(reply.reply.send(reply.answer));
@@ -385,34 +429,63 @@ impl Batch {
         }
     }
 
-    /// The transaction failed: commands with events wait for what the log says; the others were decided on
-    /// a state that is not to be trusted, and can be sent again.
-    fn put_in_doubt(self, in_doubt: &mut InDoubt) {
+    /// Nothing of the batch was sent to the log, so nothing was done.
+    fn refuse(self) {
         for reply in self.replies {
-            match reply.answer {
-                Ok(answer) if !reply.events.is_empty() => {
-                    in_doubt.insert(
-                        reply.id,
-                        Pending {
-                            answer,
-                            reply: reply.reply,
-                        },
-                    );
-                }
-                Ok(_) | Err(_) => drop(
-                    reply
-                        .reply
-                        .send(Err(Refused::Unavailable("the shard is being read again"))),
-                ),
-            }
+            drop(reply.reply.send(Err(Refused::Unavailable(READ_AGAIN))));
         }
         for read in self.reads {
-            read(Err(Refused::Unavailable("the shard is being read again")));
+            read(Err(Refused::Unavailable(READ_AGAIN)));
+        }
+    }
+
+    /// The transaction failed: commands with events wait for what the log says; the others were decided on
+    /// a state that is not to be trusted, and can be sent again.
+    fn put_in_doubt(mut self, in_doubt: &mut InDoubt) {
+        let (written, others) = std::mem::take(&mut self.replies)
+            .into_iter()
+            .partition(|reply| reply.answer.is_ok() && !reply.events.is_empty());
+        self.replies = others;
+        self.refuse();
+        let written: Vec<Reply> = written;
+        for Reply {
+            id, answer, reply, ..
+        } in written
+        {
+            if let Ok(answer) = answer {
+                let recorded = None;
+                in_doubt.insert(
+                    id,
+                    Pending {
+                        answer,
+                        reply,
+                        recorded,
+                    },
+                );
+            }
         }
     }
 }
 
-fn token(topic: events::Topic, partition: u16, offset: i64) -> ConsistencyToken {
+impl Pending {
+    /// Says what the log says, once the shard was read to its end.
+    fn answer(mut self) {
+        let answer = match self.recorded {
+            Some(Place {
+                topic,
+                partition,
+                offset,
+            }) => {
+                self.answer.set_token(token(topic, partition, offset));
+                Ok(self.answer)
+            }
+            None => Err(Refused::Unavailable("the command was not recorded")),
+        };
+        drop(self.reply.send(answer));
+    }
+}
+
+fn token(topic: Topic, partition: u16, offset: i64) -> ConsistencyToken {
     ConsistencyToken {
         topic,
         partition,

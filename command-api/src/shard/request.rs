@@ -2,7 +2,7 @@
 
 use domain::{order, user};
 use events::{
-    StreamVersion,
+    StreamVersion, Topic,
     ids::{CorrelationId, EmailHash, OrderId, UserId},
 };
 use runtime::{consistency::ConsistencyToken, etag::IfMatch};
@@ -68,7 +68,7 @@ pub struct Answer<State> {
     pub state: State,
     /// Its version.
     pub version: StreamVersion,
-    /// How far a read model must be to show it; `None` when nothing had to be recorded.
+    /// How far a read model must be to show it; set before it is answered.
     pub token: Option<ConsistencyToken>,
 }
 
@@ -82,6 +82,14 @@ pub enum Accepted {
 }
 
 impl Accepted {
+    /// The topic that the stream is in.
+    pub(super) fn topic(&self) -> Topic {
+        match self {
+            Self::Order(_) => Topic::Orders,
+            Self::User(_) => Topic::Users,
+        }
+    }
+
     pub(super) fn set_token(&mut self, token: ConsistencyToken) {
         match self {
             Self::Order(answer) => answer.token = Some(token),

@@ -29,6 +29,8 @@ pub struct Versioned<State> {
 /// The record of a command that a client named (D6).
 #[derive(Debug, Clone)]
 pub struct KeyRecord {
+    /// When it was used.
+    pub at: Timestamp,
     /// What was asked.
     pub fingerprint: [u8; 32],
     /// What was answered.
@@ -64,7 +66,7 @@ impl ShardState {
         self.users
             .get(&id)
             .cloned()
-            .unwrap_or_else(|| absent::<UserStream>())
+            .unwrap_or_else(absent::<UserStream>)
     }
 
     /// The claim of that address.
@@ -72,7 +74,7 @@ impl ShardState {
         self.emails
             .get(&hash)
             .cloned()
-            .unwrap_or_else(|| absent::<EmailStream>())
+            .unwrap_or_else(absent::<EmailStream>)
     }
 
     /// The order of that id.
@@ -80,7 +82,7 @@ impl ShardState {
         self.orders
             .get(&id)
             .cloned()
-            .unwrap_or_else(|| absent::<OrderStream>())
+            .unwrap_or_else(absent::<OrderStream>)
     }
 
     /// What was answered to a command under this key, unless it is longer ago than keys are kept.
@@ -94,7 +96,11 @@ impl ShardState {
             if now.micros() - at.micros() <= KEY_KEPT_MICROS {
                 return;
             }
-            if let Some((_, key)) = self.key_times.pop_front() {
+            let Some((at, key)) = self.key_times.pop_front() else {
+                return;
+            };
+            // A key that was used anew after it had been forgotten stands in the log twice.
+            if self.keys.get(&key).is_some_and(|record| record.at == at) {
                 self.keys.remove(&key);
             }
         }
@@ -149,6 +155,7 @@ impl ShardState {
         {
             let key = (caller, idempotency.key.clone());
             let record = KeyRecord {
+                at: metadata.time,
                 fingerprint: idempotency.fingerprint,
                 order: self.order(id),
             };

@@ -288,6 +288,27 @@ fn keys_are_forgotten_after_a_day() {
 }
 
 #[test]
+fn a_key_used_anew_after_a_day_is_not_forgotten_with_its_former_use() {
+    let mut log = Vec::new();
+    let mut state = ShardState::default();
+    log.extend(decided(&mut state, keyed(ORDER, 1)).events);
+    state.forget_keys(at(2 + DAY_MICROS));
+    let mut anew = keyed(OrderId(Uuid::from_u128(77)), 2);
+    if let Command::Order { command, .. } = &mut anew.command {
+        command.at = at(2 + DAY_MICROS);
+    }
+    log.extend(decided(&mut state, anew).events);
+    // A restart reads both uses, and only then forgets.
+    let mut rebuilt = ShardState::default();
+    for envelope in log {
+        rebuilt.apply(envelope).unwrap();
+    }
+    rebuilt.forget_keys(at(3 + DAY_MICROS));
+    let record = rebuilt.key(&(OWNER, "k".to_owned()));
+    assert_eq!(record.map(|record| record.fingerprint), Some([2; 32]));
+}
+
+#[test]
 fn claim_and_registration_are_one_decision() {
     let mut state = ShardState::default();
     let first = decided(&mut state, register(OWNER, ADDRESS));

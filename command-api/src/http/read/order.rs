@@ -97,8 +97,8 @@ pub fn new_order(bytes: &[u8]) -> Result<NewOrder, Problem> {
             let code = json::text(value, place)?;
             valid(code.trim().parse().map_err(Invalid::from), place)
         });
-        let lines = fields.required("lines", lines);
-        // Prices can be checked only where the currency is known.
+        // Each price is checked where it stands, together with all else that may be wrong with its line.
+        let lines = fields.required("lines", |value, place| lines(value, place, currency));
         let lines = match (currency, lines) {
             (Some(currency), Some(lines)) => priced(lines, currency, &place.member("lines")),
             (Some(_), None) | (None, Some(_)) | (None, None) => None,
@@ -123,7 +123,8 @@ pub fn new_order(bytes: &[u8]) -> Result<NewOrder, Problem> {
 pub fn replacement(bytes: &[u8]) -> Result<Replacement, Problem> {
     json::read(bytes, |value, place| {
         let mut fields = Fields::of(value, place)?;
-        let lines = fields.required("lines", lines);
+        // The currency is the order's, which the body does not name.
+        let lines = fields.required("lines", |value, place| lines(value, place, None));
         let (shipping_address, note, attributes) = free_parts(&mut fields);
         fields.refuse_others();
         Some(Replacement {
@@ -181,7 +182,11 @@ fn free_parts(fields: &mut Fields<'_, '_>) -> FreeParts {
     )
 }
 
-fn lines(value: Json<'_>, place: &Place<'_>) -> Option<Vec<UnpricedLine>> {
+fn lines(
+    value: Json<'_>,
+    place: &Place<'_>,
+    currency: Option<Currency>,
+) -> Option<Vec<UnpricedLine>> {
     match &value {
         Json::Array(items) if items.len() > LINES_MAX => {
             valid(Err(Invalid::TooMany { max: LINES_MAX }), place)
@@ -192,11 +197,11 @@ fn lines(value: Json<'_>, place: &Place<'_>) -> Option<Vec<UnpricedLine>> {
         | Json::Bool(_)
         | Json::Number(_)
         | Json::Text(_)
-        | Json::Object(_) => json::array(value, place, line),
+        | Json::Object(_) => json::array(value, place, |value, place| line(value, place, currency)),
     }
 }
 
-fn line(value: Json<'_>, place: &Place<'_>) -> Option<UnpricedLine> {
+fn line(value: Json<'_>, place: &Place<'_>, currency: Option<Currency>) -> Option<UnpricedLine> {
     let mut fields = Fields::of(value, place)?;
     let sku = fields.required("sku", parsed(Sku::parse));
     let name = fields.optional("name", parsed(LineName::parse));
@@ -206,7 +211,14 @@ fn line(value: Json<'_>, place: &Place<'_>) -> Option<UnpricedLine> {
     });
     let unit_price = fields.required("unit_price", |value, place| {
         let text = json::text(value, place)?;
-        valid(Decimal::parse(&text).map_err(Invalid::from), place)
+        let price = valid(Decimal::parse(&text).map_err(Invalid::from), place)?;
+        match currency {
+            Some(currency) => {
+                let fits = price.in_currency(currency).map(|_| price);
+                valid(fits.map_err(Invalid::from), place)
+            }
+            None => Some(price),
+        }
     });
     fields.refuse_others();
     Some(UnpricedLine {

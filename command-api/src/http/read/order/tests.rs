@@ -261,3 +261,19 @@ fn only_steps_can_be_asked_for() {
         owned(&[("/status", "unknown")])
     );
 }
+
+#[test]
+fn a_price_is_checked_also_where_its_line_has_other_faults() {
+    let body = serde_json::json!({
+        "currency": "GBP",
+        "lines": [{"sku": "", "quantity": 0, "unit_price": "1.005"}],
+    });
+    assert_eq!(
+        refused(&body),
+        owned(&[
+            ("/lines/0/sku", "too_short"),
+            ("/lines/0/quantity", "out_of_range"),
+            ("/lines/0/unit_price", "too_many_decimals"),
+        ])
+    );
+}
