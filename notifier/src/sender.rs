@@ -229,7 +229,7 @@ impl Sender {
                 reason,
                 retry_after,
             } => {
-                tracing::warn!(id, %event_id, channel, reason, ?retry_after, "not sent, trying again later");
+                tracing::warn!(id, %event_id, channel, reason, retry_after_seconds = retry_after.map(|pause| pause.as_secs()), "not sent, trying again later");
                 if let Some(pause) = retry_after {
                     hands.paused_until = hands
                         .paused_until
