@@ -128,7 +128,7 @@ class Postgres(Component):
         for role in ("orderlog", "registry"):
             if role not in roles:
                 password = self.home.secret(f"postgres-{role}-password")
-                self.sql("postgres", f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+                self.sql("postgres", f"CREATE ROLE {role} LOGIN CREATEDB PASSWORD '{password}'")
         databases = self.sql("postgres", "SELECT datname FROM pg_database").split()
         for database in ("orderlog", "registry"):
             if database not in databases:

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,10 +18,22 @@ use rdkafka::{
     error::KafkaError,
     message::Headers,
 };
+use tokio::sync::OnceCell;
 
-use crate::environment;
+use crate::{environment, eventually};
 
 const READ_WITHIN: Duration = Duration::from_secs(60);
+
+/// Fetched once, so that the registry may be away afterwards.
+static SCHEMAS: OnceCell<Arc<Schemas>> = OnceCell::const_new();
+
+async fn load_schemas() -> Arc<Schemas> {
+    eventually("the schemas", READ_WITHIN, async || {
+        let loaded = Schemas::load(&environment::kafka()).await;
+        loaded.map_err(|error| error.to_string())
+    })
+    .await
+}
 
 /// A record as it stands in the log.
 #[derive(Debug, Clone)]
@@ -129,10 +142,10 @@ fn raw_topic(topic: Topic) -> Vec<RawRecord> {
 /// The events of a topic, in the order of each partition, up to where it ends now.
 pub async fn events_of(topic: Topic) -> Vec<Recorded> {
     let kafka = environment::kafka();
-    let schemas = Schemas::load(&kafka).await.expect("the registry");
+    let schemas = SCHEMAS.get_or_init(load_schemas).await;
     let ends = end_positions(&kafka, topic).await.expect("the ends");
     let mut open: HashSet<u16> = ends.keys().copied().collect();
-    let mut feed = Feed::start(&kafka, schemas, topic, BTreeMap::new())
+    let mut feed = Feed::start(&kafka, Arc::clone(schemas), topic, BTreeMap::new())
         .await
         .expect("a feed");
     let mut events = Vec::new();

@@ -1,6 +1,11 @@
 //! The order in which everything is measured, and what comes of it.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use event_log::{Schemas, topics::partition_count};
@@ -8,9 +13,9 @@ use event_log::{Schemas, topics::partition_count};
 use crate::{
     echo::Echo,
     load::{Load, send_all},
-    orders::{self, ALONE, Bare, Case, Round, TOGETHER, USERS},
+    orders::{self, ALONE, Bare, Case, Orders, Round, TOGETHER, USERS},
     people::{self, Person},
-    processes::{Memory, Stack, load_thread_time},
+    processes::{Memory, Stack, Taken, load_thread_time},
     producer::Scratch,
     read_side::{self, Alone, Rebuilt},
     replay::{self, Read},
@@ -22,7 +27,7 @@ const FILLING_CLIENTS: usize = 16;
 /// Clients on the server that does nothing.
 const ECHO_CLIENTS: usize = 64;
 /// Held still while the way of the commands is measured alone.
-const READ_SIDE: [&str; 2] = ["projections", "notifier"];
+const READ_SIDE: [&str; 2] = ["notifier", "projections"];
 
 /// Everything that was measured.
 pub struct Results {
@@ -48,6 +53,8 @@ pub struct Results {
     pub counted: Vec<Read>,
     /// Counted with their bytes.
     pub weighed: Read,
+    /// What it takes while nobody asks for anything, and for how long.
+    pub idle: (Taken, Duration),
     /// By model.
     pub rebuilt: Vec<(&'static str, Vec<Rebuilt>)>,
     /// Memory by moment.
@@ -74,6 +81,8 @@ struct Bench {
 pub async fn run(settings: Settings) -> anyhow::Result<Results> {
     let mut bench = Bench::prepare(settings).await?;
     let mut memory = vec![("idle, nothing written".to_owned(), bench.stack.memory())];
+    say("doing nothing");
+    let idle = bench.idle().await;
     say("the load generator on a server that does nothing");
     let echo = bench.echo().await?;
     say("registering users");
@@ -86,13 +95,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<Results> {
     let mut busy = Memory::new();
     bench.hold_read_side(true)?;
     let measured = bench.commands(&mut busy).await;
+    // The clock starts when the projection is let go, so it is let go last.
     bench.hold_read_side(false)?;
+    let let_go = Instant::now();
     let (commands, bare) = measured?;
     memory.push(("highest under load, read side held still".to_owned(), busy));
     say("the read side follows");
     let waiting = commands.iter().flat_map(|(_, rounds)| rounds);
-    let waiting = waiting.map(|round| round.done).sum();
-    let followed = (waiting, bench.caught_up().await?);
+    let waiting = waiting.map(|round| round.sent).sum();
+    bench.caught_up().await?;
+    let followed = (waiting, let_go.elapsed());
 
     let mut busy = Memory::new();
     let together = bench.together(&mut busy).await?;
@@ -113,11 +125,28 @@ pub async fn run(settings: Settings) -> anyhow::Result<Results> {
         feed,
         counted,
         weighed,
+        idle,
         rebuilt,
         memory,
         echo,
         versions: bench.versions(),
     })
+}
+
+/// Puts a load on, and prints its rate and what each process took for an order.
+pub async fn load(settings: Settings, clients: usize) -> anyhow::Result<()> {
+    let mut bench = Bench::prepare(settings).await?;
+    for _ in 0..USERS {
+        let email = Person::register_quiet(&bench.command).await?;
+        bench.emails.push(email);
+    }
+    let case = Case {
+        clients,
+        orders: Orders::Plain,
+    };
+    let round = bench.round(case, 1, &mut Memory::new()).await?;
+    println!("{}", crate::report::costs(&[(case, vec![round])]));
+    Ok(())
 }
 
 impl Bench {
@@ -145,6 +174,13 @@ impl Bench {
     fn label(&self, what: &str) -> String {
         let orders = crate::statistics::count(self.orders as f64);
         format!("{what}, {orders} orders")
+    }
+
+    async fn idle(&self) -> (Taken, Duration) {
+        let (begun, before) = (Instant::now(), self.stack.processor_time());
+        tokio::time::sleep(self.extent.measured_for).await;
+        let after = self.stack.processor_time();
+        (after.taken_since(&before), begun.elapsed())
     }
 
     async fn echo(&self) -> anyhow::Result<(f64, Duration)> {
@@ -200,10 +236,10 @@ impl Bench {
         let orders: Vec<_> = orders.collect();
         send_all(&self.command, FILLING_CLIENTS, orders, 201).await?;
         self.orders += missing as u64;
-        self.caught_up().await.map(drop)
+        self.caught_up().await
     }
 
-    async fn caught_up(&self) -> anyhow::Result<Duration> {
+    async fn caught_up(&self) -> anyhow::Result<()> {
         let person = self.person().await?;
         read_side::caught_up(&self.command, &self.query, &person, self.partitions).await
     }
@@ -268,7 +304,7 @@ impl Bench {
             memory,
         )
         .await?;
-        self.orders += done.done;
+        self.orders += done.sent;
         say(&format!(
             "round {round}: {} clients, {}: {:.0} orders/s, p50 {:.1} ms, p99 {:.1} ms",
             case.clients,

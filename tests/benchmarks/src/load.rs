@@ -57,6 +57,8 @@ impl Template {
 pub struct Measured {
     /// Requests answered as expected while it was measured.
     pub done: u64,
+    /// All requests answered as expected, with those before and after it.
+    pub sent: u64,
     /// How long it was measured.
     pub took: Duration,
     /// How long each of them took.
@@ -78,6 +80,7 @@ pub struct Load {
 
 #[derive(Default)]
 struct Tally {
+    sent: u64,
     latencies_micros: Vec<u32>,
     refused: BTreeMap<u16, (u64, String)>,
 }
@@ -115,16 +118,18 @@ impl Load {
     pub async fn end(self, begun: Instant) -> anyhow::Result<Measured> {
         self.phase.store(OVER, Ordering::Relaxed);
         let took = begun.elapsed();
-        let mut all = Vec::new();
+        let (mut all, mut sent) = (Vec::new(), 0);
         for client in self.clients {
             let tally = client.await.context("a client broke")??;
             if let Some((status, (count, body))) = tally.refused.first_key_value() {
                 bail!("{count} requests of a client were answered {status}: {body}");
             }
+            sent += tally.sent;
             all.extend(tally.latencies_micros);
         }
         Ok(Measured {
             done: all.len() as u64,
+            sent,
             took,
             latencies: Latencies::of(all),
         })
@@ -145,7 +150,10 @@ async fn client(
         if answer.status != expected {
             let body = String::from_utf8_lossy(answer.body).into_owned();
             tally.refused.entry(answer.status).or_insert((0, body)).0 += 1;
-        } else if phase.load(Ordering::Relaxed) == MEASURING {
+            continue;
+        }
+        tally.sent += 1;
+        if phase.load(Ordering::Relaxed) == MEASURING {
             let micros = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
             tally.latencies_micros.push(micros);
         }

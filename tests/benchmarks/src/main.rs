@@ -39,6 +39,9 @@ fn measure(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    if let Some(clients) = settings.load {
+        return runtime.block_on(bench::load(settings, clients.into()));
+    }
     let document = (!settings.quick && !settings.print_only).then(|| settings.document.clone());
     let tables = report::tables(&runtime.block_on(bench::run(settings))?);
     println!("{tables}");

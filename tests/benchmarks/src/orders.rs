@@ -84,8 +84,10 @@ pub struct Round {
     pub p50_ms: f64,
     /// 99 in 100 answers took no longer, in milliseconds.
     pub p99_ms: f64,
-    /// Orders.
+    /// Orders that were measured.
     pub done: u64,
+    /// All orders, with those of the warm-up.
+    pub sent: u64,
     /// What it took.
     pub taken: Taken,
 }
@@ -125,6 +127,7 @@ pub async fn round(
         p50_ms: measured.latencies.percentile_ms(0.5),
         p99_ms: measured.latencies.percentile_ms(0.99),
         done: measured.done,
+        sent: measured.sent,
         taken: after.taken_since(&before),
     })
 }

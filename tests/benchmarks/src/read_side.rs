@@ -57,7 +57,7 @@ pub async fn caught_up(
     query: &str,
     person: &Person,
     partitions: u16,
-) -> anyhow::Result<Duration> {
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     let mut command = Connection::open(command).await?;
     let mut query = Connection::open(query).await?;
@@ -83,7 +83,7 @@ pub async fn caught_up(
             }
         }
     }
-    Ok(begun.elapsed())
+    Ok(())
 }
 
 async fn create(command: &mut Connection, person: &Person) -> anyhow::Result<(String, String)> {

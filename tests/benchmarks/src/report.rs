@@ -32,6 +32,16 @@ pub fn tables(results: &Results) -> String {
     parts.join("\n")
 }
 
+/// What a load took: by process, and by the command-api's threads.
+pub fn costs(cases: &[(Case, Vec<Round>)]) -> String {
+    let title = "Processor time per order, in milliseconds";
+    let by_thread = cases.iter().map(|(case, rounds)| threads(*case, rounds));
+    std::iter::once(cost_table(title, &cost_rows(cases), ""))
+        .chain(by_thread)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 /// Replaces what stands between the markers in `document`.
 pub fn write(document: &Path, tables: &str) -> anyhow::Result<()> {
     let text = fs::read_to_string(document)
@@ -303,7 +313,7 @@ fn together(results: &Results) -> String {
     let cost = cost_table(
         "Processor time per order with everything at work, in milliseconds",
         &cost_rows(&results.together),
-        "The read side is behind at the end of each round: its time is for what it got done, not for what was written.",
+        "The read side may be behind at the end of each round: its time is for what it got done, not for what was written.",
     );
     format!("{text}\n{cost}")
 }
@@ -407,7 +417,7 @@ fn memory(results: &Results) -> String {
     let columns: Vec<&str> = std::iter::once("when")
         .chain(names.iter().map(|name| name.as_str()))
         .collect();
-    let mut table = Table::new("Resident memory in MB", &columns);
+    let mut table = Table::new("Resident memory in MB, and what idling costs", &columns);
     for (when, memory) in &results.memory {
         let figures = names.iter().map(|name| {
             let bytes = memory.get(*name).copied().unwrap_or(0);
@@ -415,6 +425,14 @@ fn memory(results: &Results) -> String {
         });
         table.row(std::iter::once(when.clone()).chain(figures));
     }
+    let (taken, lasted) = &results.idle;
+    let shares = names.iter().map(|name| {
+        let time = taken.by_process.get(*name).copied().unwrap_or_default();
+        let share = time.as_secs_f64() / lasted.as_secs_f64().max(0.001);
+        format!("{:.1} %", share * 100.0)
+    });
+    let label = "processor time while idle, of one core".to_owned();
+    table.row(std::iter::once(label).chain(shares));
     table.note("PostgreSQL's figure counts pages that its processes share once for each of them.")
 }
 

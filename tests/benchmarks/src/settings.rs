@@ -21,6 +21,10 @@ pub struct Settings {
     /// Prints the tables and leaves the document alone.
     #[arg(long)]
     pub print_only: bool,
+    /// Only this: so many clients create orders for --seconds. Prints the rate; for looking at the system with a
+    /// profiler meanwhile.
+    #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub load: Option<u16>,
     /// The document whose tables are replaced.
     #[arg(long, default_value = "docs/benchmarks.md")]
     pub document: PathBuf,
