@@ -187,10 +187,11 @@ fn unreachable(error: SRCError) -> RegistryError {
 fn not_registered(subject: &str) -> impl FnOnce(SRCError) -> RegistryError {
     let subject = subject.to_owned();
     move |error| {
-        if error.retriable {
-            unreachable(error)
-        } else {
+        // The library gives the status only as text.
+        if error.error.contains("status 404") {
             RegistryError::NotRegistered(subject)
+        } else {
+            unreachable(error)
         }
     }
 }

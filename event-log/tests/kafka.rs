@@ -31,6 +31,7 @@ use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer},
 };
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 const SHARDS: u16 = 6;
@@ -50,18 +51,23 @@ fn kafka() -> KafkaSettings {
     }
 }
 
-/// Topics and schemas as `command-api prepare` makes them.
+/// Topics and schemas as `command-api prepare` makes them, once for all tests.
 async fn prepared() -> (KafkaSettings, Arc<Schemas>) {
-    // An error only says that another test was first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    static PREPARED: OnceCell<()> = OnceCell::const_new();
     let kafka = kafka();
-    let topics = TopicSettings {
-        topic_partitions: SHARDS,
-        topic_replication_factor: 1,
-        topic_min_insync_replicas: 1,
-    };
-    topics::prepare(&kafka, &topics).await.unwrap();
-    registry::register(&kafka).await.unwrap();
+    PREPARED
+        .get_or_init(|| async {
+            // An error only says that another test was first.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let topics = TopicSettings {
+                topic_partitions: SHARDS,
+                topic_replication_factor: 1,
+                topic_min_insync_replicas: 1,
+            };
+            topics::prepare(&kafka, &topics).await.unwrap();
+            registry::register(&kafka).await.unwrap();
+        })
+        .await;
     let schemas = Schemas::load(&kafka).await.unwrap();
     (kafka, schemas)
 }

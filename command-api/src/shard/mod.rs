@@ -13,6 +13,7 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
+    num::NonZero,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -60,6 +61,8 @@ struct Inner {
     owned: RwLock<BTreeMap<u16, Sender<Task>>>,
     /// For spreading new streams over them.
     next: AtomicUsize,
+    /// How many processors this process may use.
+    cores: usize,
 }
 
 /// Keeps this process in the group of owners.
@@ -87,6 +90,7 @@ impl Shards {
             count,
             owned: RwLock::default(),
             next: AtomicUsize::new(0),
+            cores: std::thread::available_parallelism().map_or(1, NonZero::get),
         }));
         let (failed, failure) = watch::channel(None);
         let ownership = health.component("ownership");
@@ -245,10 +249,13 @@ impl Shards {
         })
     }
 
+    /// A shard for a new stream. Not every owned one takes part: each core can keep one transaction busy, and
+    /// more shards than that only make the transactions smaller.
     fn any_owned(&self) -> Option<u16> {
         let owned = self.0.owned.read();
         let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
-        owned.keys().nth(turn.checked_rem(owned.len())?).copied()
+        let taking_part = owned.len().min(self.0.cores);
+        owned.keys().nth(turn.checked_rem(taking_part)?).copied()
     }
 
     /// Stops owners and waits, bounded, until they have.
