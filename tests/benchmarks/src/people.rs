@@ -99,14 +99,17 @@ impl Person {
 
     /// Creates an order again and again, each under a key.
     pub fn orders_with_keys(&self) -> Template {
-        Template::with_key(|key| {
-            let key = format!("\"{key}\"");
-            let headers = [
-                ("authorization", self.authorization.as_str()),
-                ("idempotency-key", &key),
-            ];
-            request("POST", "/orders", &headers, ORDER)
-        })
+        Template::with_key(|key| self.order_with_key(key))
+    }
+
+    /// Creates an order under a key, which decides on its partition.
+    pub fn order_with_key(&self, key: &str) -> Vec<u8> {
+        let key = format!("\"{key}\"");
+        let headers = [
+            ("authorization", self.authorization.as_str()),
+            ("idempotency-key", &key),
+        ];
+        request("POST", "/orders", &headers, ORDER)
     }
 
     /// Asks for an order, once the read model has reached `token`.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use uuid::Uuid;
 
 use crate::{http::Connection, people::Person, statistics::Latencies};
 
@@ -36,7 +37,7 @@ pub async fn visible(
     let (mut answered, mut visible) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let begun = Instant::now();
-        let (id, token) = create(&mut command, person).await?;
+        let (id, token) = create(&mut command, &person.order()).await?;
         answered.push(u32::try_from(begun.elapsed().as_micros())?);
         let begun = Instant::now();
         query
@@ -64,7 +65,9 @@ pub async fn caught_up(
     // One order behind the end of each partition.
     let mut last = BTreeMap::new();
     while last.len() < usize::from(partitions) {
-        let (id, token) = create(&mut command, person).await?;
+        // Orders without a key would not fall on every partition.
+        let request = person.order_with_key(&Uuid::now_v7().to_string());
+        let (id, token) = create(&mut command, &request).await?;
         let (partition, _offset) = token
             .rsplit_once(|c: char| !c.is_ascii_alphanumeric())
             .context("a consistency token of an unknown shape")?;
@@ -86,8 +89,8 @@ pub async fn caught_up(
     Ok(())
 }
 
-async fn create(command: &mut Connection, person: &Person) -> anyhow::Result<(String, String)> {
-    let answer = command.exchange(&person.order()).await?;
+async fn create(command: &mut Connection, order: &[u8]) -> anyhow::Result<(String, String)> {
+    let answer = command.exchange(order).await?;
     let token = answer.header("consistency-token").unwrap_or_default();
     let token = token.to_owned();
     let order = answer.json(201)?;
