@@ -1,7 +1,7 @@
 //! Request bodies: received within limits, read once, and walked by hand, so that every wrong value is
 //! reported at once and each with its JSON pointer.
 //!
-//! ```ignore
+//! ```text
 //! let bytes = json::body(&request, payload, json::JSON).await?;
 //! let greeting = json::read(&bytes, |value, place| {
 //!     let mut fields = Fields::of(value, place)?;
