@@ -59,19 +59,25 @@ pub fn decide(
     let answer = match request.command {
         Command::Order { id, command } => {
             let before = state.order(id);
-            let decided = weigh::<OrderStream>(&before, command, matches, Refused::Order);
-            record(decided, before.version, &mut recorder, |event, metadata| {
-                state.apply_order(event, metadata)
-            })?
-            .map(|()| Accepted::Order(answer(state.order(id))))
+            match weigh::<OrderStream>(&before, command, matches, Refused::Order) {
+                Ok(events) => {
+                    let apply = |event: &_, metadata: &_| state.apply_order(event, metadata);
+                    record(events, before.version, &mut recorder, apply)?;
+                    Ok(Accepted::Order(answer(state.order(id))))
+                }
+                Err(refused) => Err(refused),
+            }
         }
         Command::User { id, command } => {
             let before = state.user(id);
-            let decided = weigh::<UserStream>(&before, command, matches, Refused::User);
-            record(decided, before.version, &mut recorder, |event, metadata| {
-                state.apply_user(event, metadata)
-            })?
-            .map(|()| Accepted::User(answer(state.user(id))))
+            match weigh::<UserStream>(&before, command, matches, Refused::User) {
+                Ok(events) => {
+                    let apply = |event: &_, metadata: &_| state.apply_user(event, metadata);
+                    record(events, before.version, &mut recorder, apply)?;
+                    Ok(Accepted::User(answer(state.user(id))))
+                }
+                Err(refused) => Err(refused),
+            }
         }
         Command::Register {
             email_hash,
@@ -94,10 +100,10 @@ pub fn decide(
             match (claimed, registered) {
                 (Ok(claimed), Ok(registered)) => {
                     let apply = |event: &_, metadata: &_| state.apply_email(event, metadata);
-                    let _ = record(Ok(claimed), claim.version, &mut recorder, apply)?;
+                    record(claimed, claim.version, &mut recorder, apply)?;
                     let apply = |event: &_, metadata: &_| state.apply_user(event, metadata);
-                    record(Ok(registered), before.version, &mut recorder, apply)?
-                        .map(|()| Accepted::User(answer(state.user(id))))
+                    record(registered, before.version, &mut recorder, apply)?;
+                    Ok(Accepted::User(answer(state.user(id))))
                 }
                 (Err(refused), _) | (_, Err(refused)) => Err(refused),
             }
@@ -146,15 +152,11 @@ fn weigh<D: Decider>(
 
 /// Gives the decided events their place in the stream, and takes them into the state.
 fn record<E: Into<Event>>(
-    decided: Result<Vec<E>, Refused>,
+    events: Vec<E>,
     mut version: StreamVersion,
     recorder: &mut Recorder,
     mut apply: impl FnMut(&E, &Metadata) -> Result<(), BrokenSequence>,
-) -> Result<Result<(), Refused>, BrokenSequence> {
-    let events = match decided {
-        Ok(events) => events,
-        Err(refused) => return Ok(Err(refused)),
-    };
+) -> Result<(), BrokenSequence> {
     for event in events {
         version += 1;
         let metadata = recorder.metadata(version);
@@ -164,7 +166,7 @@ fn record<E: Into<Event>>(
             event: event.into(),
         });
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 fn answer<State>(after: Versioned<State>) -> Answer<State> {
