@@ -46,7 +46,7 @@ def _demo(home, begun):
         stack.up(home, nodes=None, components_only=False)
         stack.status(home)
         row.count = str(len(stack.names(home)))
-    settings = services.settings(home, len(stack.running_command_apis(home)))
+    settings = services.settings(home)
     listener = Listener(settings["KAFKA_BOOTSTRAP_SERVERS"])
     try:
         walk = Walk(screen, home, settings, Postgres(home), listener)

@@ -54,7 +54,7 @@ def _parser():
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="build and start everything; returns when it is ready")
-    up.add_argument("--nodes", type=_nodes, help="number of command-api processes (default 1)")
+    up.add_argument("--nodes", type=_nodes, help="number of command-api processes, remembered (default 1)")
     up.add_argument("--components-only", action="store_true", help="only Kafka, registry, PostgreSQL and MongoDB")
     commands.add_parser("down", help="stop everything; the data stays")
     commands.add_parser("reset", help="stop everything and delete the data")

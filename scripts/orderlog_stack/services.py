@@ -5,9 +5,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from . import probes
+from . import probes, processes
 from .components import Component, Postgres, Registry
-from .home import ADMIN_EMAIL, CHECKOUT
+from .home import ADMIN_EMAIL, CHECKOUT, NODES_MAX
 from .report import Failure, say
 
 BINARIES = ("command-api", "projections", "notifier", "providers", "import-orders")
@@ -26,12 +26,12 @@ LOG = ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL")
 PROVIDER_ACCOUNTS = ("SENDGRID_API_KEY", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 
 
-def settings(home, nodes):
+def settings(home):
     """Every setting of this stack by its environment variable, for the services and for `env`."""
     urls = {name: f"http://{home.address(name)}" for name in ("projections", "notifier", "providers")}
     return {
         "ORDERLOG_HOME": str(home.path),
-        "ORDERLOG_COMMAND_URLS": ",".join(f"http://{home.address(name)}" for name in command_apis(nodes)),
+        "ORDERLOG_COMMAND_URLS": ",".join(f"http://{home.address(name)}" for name in nodes(home)),
         "ORDERLOG_QUERY_URL": urls["projections"],
         "ORDERLOG_NOTIFIER_URL": urls["notifier"],
         "ORDERLOG_PROVIDERS_URL": urls["providers"],
@@ -54,9 +54,17 @@ def settings(home, nodes):
     }
 
 
-def command_apis(nodes):
-    """The names of the command-api processes."""
-    return [f"command-api-{number}" for number in range(1, nodes + 1)]
+def nodes(home):
+    """The command-api processes of this stack: those the last `up` wanted, whether they run or not, and those
+    that `start` added, until `stop`."""
+    wanted = home.remembered("nodes") or 1
+    added = [name for name in command_apis(NODES_MAX)[wanted:] if processes.started(home, name)]
+    return [*command_apis(wanted), *added]
+
+
+def command_apis(count):
+    """The names of that many command-api processes, from the first on."""
+    return [f"command-api-{number}" for number in range(1, count + 1)]
 
 
 class Service(Component):
@@ -71,7 +79,7 @@ class Service(Component):
         return [str(binaries(self.home) / self.binary), "serve"]
 
     def environment(self):
-        known = settings(self.home, 1)
+        known = settings(self.home)
         tuning = {variable: value for variable, value in os.environ.items() if variable not in known}
         return {
             **tuning,
@@ -166,14 +174,14 @@ def prepare(home):
     run_once(home, "prepare", ["command-api", "prepare"])
 
 
-def create_admin(home, nodes):
+def create_admin(home):
     """The first admin; nothing happens when there is one already."""
-    run_once(home, "create-admin", ["command-api", "create-admin"], nodes)
+    run_once(home, "create-admin", ["command-api", "create-admin"])
 
 
-def run_once(home, name, command, nodes=1):
+def run_once(home, name, command):
     """Runs a short command of ours with the settings of the stack; its output goes to the log NAME."""
-    environment = {**os.environ, **settings(home, nodes)}
+    environment = {**os.environ, **settings(home)}
     log = home.log(name)
     with log.open("w") as output:
         try:

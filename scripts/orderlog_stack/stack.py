@@ -13,30 +13,33 @@ LOG_LINES_SHOWN = 200
 
 
 def up(home, nodes, components_only):
-    """Starts what does not run yet; returns when everything is ready."""
+    """Starts what does not run yet; returns when everything is ready. `nodes` None: as many as there are."""
     begun = time.monotonic()
     home.create()
     with home.lock("stack"):
         if not components_only:
             services.build(home)
-        third_party = [component(home) for component in THIRD_PARTY]
-        start_all(home, third_party)
+        start_all(home, [component(home) for component in THIRD_PARTY])
         if not components_only:
-            nodes = nodes or len(running_command_apis(home)) or 1
-            for name in running_command_apis(home)[nodes:]:
-                stop(home, name)
-            _start_services(home, nodes)
+            if nodes:
+                _want_nodes(home, nodes)
+            _start_services(home)
     say(f"up after {time.monotonic() - begun:.1f} s (logs in {home.logs})")
 
 
-def _start_services(home, nodes):
-    names = ["providers", *services.command_apis(nodes), "projections", "notifier"]
-    if all(processes.state(home, name) == "running" for name in names):
-        start_all(home, [component_of(home, name) for name in names])
-        return
-    services.prepare(home)
+def _want_nodes(home, count):
+    home.remember("nodes", count)
+    for name in services.nodes(home)[count:]:
+        say(f"  stopping {name}")
+        stop(home, name)
+
+
+def _start_services(home):
+    names = ["providers", *services.nodes(home), "projections", "notifier"]
+    if any(processes.state(home, name) != "running" for name in names):
+        services.prepare(home)
     start_all(home, [component_of(home, name) for name in names])
-    services.create_admin(home, nodes)
+    services.create_admin(home)  # also when all ran already: an earlier `up` may have been interrupted before it
 
 
 def start_all(home, components):
@@ -132,14 +135,14 @@ def logs(home, name):
 
 def env(home):
     """`export NAME=value` lines for everything a client, a test or a tool of this stack needs."""
-    for variable, value in services.settings(home, len(running_command_apis(home)) or 1).items():
+    for variable, value in services.settings(home).items():
         print(f"export {variable}={shlex.quote(value)}")
 
 
 def names(home):
     """Every process of this stack in the order they start."""
-    nodes = running_command_apis(home) or services.command_apis(1)
-    return [*(component.name for component in THIRD_PARTY), "providers", *nodes, "projections", "notifier"]
+    third_party = [component.name for component in THIRD_PARTY]
+    return [*third_party, "providers", *services.nodes(home), "projections", "notifier"]
 
 
 def component_of(home, name):
@@ -151,8 +154,3 @@ def component_of(home, name):
     if name in services.command_apis(NODES_MAX):
         return services.CommandApi(home, name)
     raise Failure(f"there is no process named {name!r}; scripts/stack status lists them")
-
-
-def running_command_apis(home):
-    """The names of the command-api processes that belong to the stack now."""
-    return [name for name in services.command_apis(NODES_MAX) if processes.started(home, name)]

@@ -1,6 +1,13 @@
-"""What `scripts/stack` promises about homes, processes and downloads, without starting any component."""
+"""What `scripts/stack` promises about homes, processes and downloads, without starting any component.
 
+Where services are needed, a stand-in takes their place: it listens, says that it is ready, and notes what it is asked.
+"""
+
+import contextlib
+import io
+import json
 import os
+import random
 import sys
 import tempfile
 import threading
@@ -10,11 +17,29 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from orderlog_stack import cli, downloads, processes  # noqa: E402
-from orderlog_stack.home import Home  # noqa: E402
+from orderlog_stack import cli, downloads, probes, processes, services, stack  # noqa: E402
+from orderlog_stack.home import PORT_OFFSETS, Home  # noqa: E402
 from orderlog_stack.report import Failure  # noqa: E402
 
 SLEEPER = ["sleep", "600"]
+SERVICE = f"""#!{sys.executable}
+import http.server, json, os, sys
+
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+with open(os.path.dirname(sys.argv[0]) + "/asked", "a") as asked:
+    print(json.dumps([os.path.basename(sys.argv[0]), sys.argv[1:], dict(os.environ)]), file=asked)
+if sys.argv[1:] not in ([], ["serve"]):
+    sys.exit(os.path.exists(os.path.dirname(sys.argv[0]) + "/refuses-" + sys.argv[1]))
+host, port = next(value for name, value in os.environ.items() if name.endswith("_LISTEN")).split(":")
+http.server.HTTPServer((host, int(port)), Ready).serve_forever()
+"""
 
 
 class AStack(unittest.TestCase):
@@ -59,6 +84,80 @@ class Reset(AStack):
                 with mock.patch.object(sys, "argv", ["scripts/stack", "reset"]):
                     self.assertEqual(cli.main(), 0)
             self.assertFalse(self.home.path.exists())
+
+
+class AStackOfServices(AStack):
+    """The stand-in as every service, and no third-party component."""
+
+    def setUp(self):
+        super().setUp()
+        self.binaries = self.home.path.parent / "binaries"
+        self.binaries.mkdir()
+        for name in services.BINARIES:
+            (self.binaries / name).write_text(SERVICE)
+            (self.binaries / name).chmod(0o755)
+        os.environ["ORDERLOG_BINARIES"] = str(self.binaries)
+        os.environ["ORDERLOG_PORT_BASE"] = str(_free_base())
+        self.home = Home(self.home.path.parent / "of-services")
+        without = mock.patch.object(stack, "THIRD_PARTY", ())
+        without.start()
+        self.addCleanup(without.stop)
+        self.addCleanup(lambda: self.home.exists() and self.quietly(stack.down))
+
+    def up(self, nodes=None):
+        self.quietly(stack.up, nodes, components_only=False)
+
+    def quietly(self, command, *arguments, **more):
+        with contextlib.redirect_stderr(io.StringIO()):
+            command(self.home, *arguments, **more)
+
+    def asked(self):
+        """What the stand-in was run as: binary, arguments, environment."""
+        return [json.loads(line) for line in (self.binaries / "asked").read_text().splitlines()]
+
+
+class Nodes(AStackOfServices):
+    def test_a_stopped_node_stays_in_status_and_env(self):
+        self.up(nodes=2)
+        stack.stop(self.home, "command-api-1")
+        self.assertEqual(self.nodes(), {"command-api-1": "stopped", "command-api-2": "running"})
+        self.up()
+        self.assertEqual(self.nodes(), {"command-api-1": "running", "command-api-2": "running"})
+
+    def test_up_ends_the_nodes_that_are_too_many_by_their_names(self):
+        self.up(nodes=3)
+        stack.stop(self.home, "command-api-1")
+        self.up(nodes=1)
+        self.assertEqual(self.nodes(), {"command-api-1": "running"})
+        self.assertEqual(processes.state(self.home, "command-api-2"), "stopped")
+        self.assertEqual(processes.state(self.home, "command-api-3"), "stopped")
+
+    def test_a_node_that_start_added_belongs_to_the_stack_until_it_is_stopped(self):
+        self.up()
+        self.quietly(stack.start, "command-api-3")
+        self.assertEqual(self.nodes(), {"command-api-1": "running", "command-api-3": "running"})
+        stack.stop(self.home, "command-api-3")
+        self.assertEqual(self.nodes(), {"command-api-1": "running"})
+
+    def nodes(self):
+        """The states that `status` shows of the nodes; `env` must name the same nodes."""
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            stack.status(self.home)
+        lines = [line.split() for line in shown.getvalue().splitlines() if line.startswith("command-api-")]
+        urls = services.settings(self.home)["ORDERLOG_COMMAND_URLS"].split(",")
+        self.assertEqual(urls, [f"http://{self.home.address(line[0])}" for line in lines])
+        return {line[0]: line[1] for line in lines}
+
+
+class Admin(AStackOfServices):
+    def test_an_up_after_one_that_was_interrupted_makes_the_admin(self):
+        (self.binaries / "refuses-create-admin").touch()
+        with self.assertRaisesRegex(Failure, "create-admin failed"):
+            self.up()
+        (self.binaries / "refuses-create-admin").unlink()
+        self.up()
+        self.assertEqual([arguments for _, arguments, _ in self.asked()].count(["create-admin"]), 2)
 
 
 class Secrets(AStack):
@@ -151,6 +250,13 @@ class Downloads(AStack):
         (left / "half").touch()
         place = downloads.cached("thing-3", lambda staging: (staging / "out").mkdir() or staging / "out")
         self.assertEqual(list(place.iterdir()), [])
+
+
+def _free_base():
+    while True:
+        base = random.randrange(10000, 32000, 100)
+        if not any(probes.taken(base + offset) for offset in (*PORT_OFFSETS.values(), *range(10, 15))):
+            return base
 
 
 def _runs(pid):
