@@ -4,7 +4,7 @@ import argparse
 
 from . import processes, stack
 from .home import NODES_MAX, Home
-from .report import Failure, show_failure
+from .report import EXPECTED, show_failure
 
 DESCRIPTION = """\
 Runs Apache Kafka, a schema registry, PostgreSQL, MongoDB and Orderlog's services as local processes.
@@ -19,11 +19,10 @@ ORDERLOG_BINARIES   a directory of built services to run instead of building the
 def main():
     """Runs one command; the exit code is 0 or 1."""
     arguments = _parser().parse_args()
-    home = Home.from_environment()
     try:
-        _run(home, arguments)
-    except Failure as failure:
-        show_failure(failure)
+        _run(Home.from_environment(), arguments)
+    except EXPECTED as error:
+        show_failure(error)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -7,7 +7,8 @@ import os
 import secrets as random_secrets
 from pathlib import Path
 
-from .report import Failure
+from . import probes
+from .report import Failure, say
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PORT_BASE_DEFAULT = 21000
@@ -48,18 +49,21 @@ class Home:
         return cls(Path(os.environ.get("ORDERLOG_HOME") or CHECKOUT / ".orderlog").absolute())
 
     def create(self):
-        """Makes the directories and remembers the port base; a second call changes nothing."""
-        for directory in (self.path, self.logs, self.data, self.run):
-            directory.mkdir(parents=True, exist_ok=True)
-        self.secrets.mkdir(mode=0o700, exist_ok=True)
+        """Remembers the port base and makes the directories; a second call changes nothing."""
         wanted = os.environ.get("ORDERLOG_PORT_BASE")
         if not self.exists():
-            self.remember("port_base", _checked_base(wanted or str(PORT_BASE_DEFAULT)))
+            base = _checked_base(wanted or str(PORT_BASE_DEFAULT))
+            _require_free(base)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.remember("port_base", base)
         elif wanted and _checked_base(wanted) != self.port_base():
             raise Failure(
                 f"{self.path} was made with port base {self.port_base()}, not {wanted}: "
                 "unset ORDERLOG_PORT_BASE, or name another ORDERLOG_HOME, or run scripts/stack reset"
             )
+        for directory in (self.logs, self.data, self.run):
+            directory.mkdir(exist_ok=True)
+        self.secrets.mkdir(mode=0o700, exist_ok=True)
 
     def exists(self):
         """Whether `up` was run here before."""
@@ -116,7 +120,11 @@ class Home:
         """Keeps a second command of the same kind out until this one is done."""
         self.run.mkdir(parents=True, exist_ok=True)
         with (self.run / f"{name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"  waiting for another command that works on {'this stack' if name == 'stack' else name}")
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def _settings_file(self):
@@ -135,3 +143,13 @@ def _checked_base(text):
     if not text.isdigit() or not PORT_BASE_MIN <= int(text) <= PORT_BASE_MAX:
         raise Failure(f"ORDERLOG_PORT_BASE must be a number from {PORT_BASE_MIN} to {PORT_BASE_MAX}, not {text!r}")
     return int(text)
+
+
+def _require_free(base):
+    """Before a base is remembered; later a single port may still turn out to be taken."""
+    for name, offset in PORT_OFFSETS.items():
+        if probes.taken(base + offset):
+            raise Failure(
+                f"port {base + offset}, which {name} needs, is taken by another process: "
+                "stop that, or give this stack other ports: ORDERLOG_PORT_BASE=… scripts/stack up"
+            )

@@ -1,5 +1,6 @@
 """What is said to the person at the terminal: progress on stderr, failures as one line."""
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,18 +18,33 @@ class Failure(Exception):
         self.log = log
 
 
+EXPECTED = (Failure, OSError, subprocess.SubprocessError)
+"""What a command ends with in one line: besides our own failures those of the machine (a full disk, a directory that
+cannot be made, a program that takes too long). Anything else is a mistake of ours and keeps its traceback."""
+
+
 def say(line):
     """One progress line. stdout is kept for results such as those of `env`."""
     print(line, file=sys.stderr, flush=True)
 
 
 def show_failure(failure, program="stack"):
-    """The failure's line and the end of the log it points at."""
-    say(f"{program}: {failure}")
-    if failure.log:
-        for line in log_tail(failure.log):
+    """The line of one of the EXPECTED failures, and the end of the log it points at."""
+    say(f"{program}: {in_a_line(failure)}")
+    if log := getattr(failure, "log", None):
+        for line in log_tail(log):
             say(f"  | {line}")
-        say(f"  whole log: {failure.log}")
+        say(f"  whole log: {log}")
+
+
+def in_a_line(failure):
+    """One of the EXPECTED failures in words, without line breaks."""
+    if isinstance(failure, subprocess.TimeoutExpired):
+        command = failure.cmd if isinstance(failure.cmd, str) else " ".join(map(str, failure.cmd))
+        return f"`{command}` did not end within {failure.timeout:.0f} s"
+    if isinstance(failure, OSError) and failure.filename:
+        return f"{failure.filename}: {failure.strerror}"
+    return " ".join(str(failure).split())
 
 
 def log_tail(path, lines=LOG_TAIL_LINES):

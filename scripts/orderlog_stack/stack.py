@@ -68,7 +68,8 @@ def _launch(home, component):
         for port in filter(probes.taken, component.ports()):
             raise Failure(
                 f"port {port}, which {component.name} needs, is taken by another process: "
-                "stop that, or give this stack other ports (ORDERLOG_PORT_BASE at the first `up`)"
+                "stop that, or give this stack other ports: scripts/stack reset, which deletes its data, "
+                "then ORDERLOG_PORT_BASE=… scripts/stack up"
             )
         component.prepare()
         processes.launch(home, component.name, component.command(), component.environment())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import downloads
 from .downloads import VERSIONS, cached
-from .report import Failure, say, show_failure
+from .report import EXPECTED, Failure, say, show_failure
 
 POSTGRES_DIRECTORIES = "/usr/lib/postgresql"
 POSTGRES_PROGRAMS = ("postgres", "initdb", "psql", "pg_isready")
@@ -173,6 +173,6 @@ def _keep_debian_from_starting_a_cluster():
 if __name__ == "__main__":  # `python3 -m orderlog_stack.tools cargo-deny` prints where that checker is
     try:
         print(checker(sys.argv[1]))
-    except Failure as failure:
-        show_failure(failure)
+    except EXPECTED as error:
+        show_failure(error)
         sys.exit(1)

@@ -8,9 +8,12 @@ import io
 import json
 import os
 import random
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -73,6 +76,18 @@ class Ports(AStack):
             os.environ["ORDERLOG_PORT_BASE"] = wrong
             with self.assertRaises(Failure):
                 Home(self.home.path / wrong).create()
+            self.assertFalse((self.home.path / wrong).exists())
+
+    def test_ports_that_are_taken_are_not_remembered(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            os.environ["ORDERLOG_PORT_BASE"] = str(port - PORT_OFFSETS["notifier"])
+            home = Home(self.home.path / "new")
+            with self.assertRaisesRegex(Failure, f"port {port}, which notifier needs, is taken"):
+                home.create()
+            self.assertFalse(home.path.exists())
+            os.environ["ORDERLOG_PORT_BASE"] = str(_free_base())
+            home.create()
 
 
 class Reset(AStack):
@@ -158,6 +173,46 @@ class Admin(AStackOfServices):
         (self.binaries / "refuses-create-admin").unlink()
         self.up()
         self.assertEqual([arguments for _, arguments, _ in self.asked()].count(["create-admin"]), 2)
+
+
+class Failures(AStack):
+    def test_what_the_machine_refuses_is_one_line(self):
+        for command, home in (("up", "/proc/nope"), ("up", __file__), ("up", f"{__file__}/below"), ("down", __file__)):
+            with mock.patch.dict(os.environ, {"ORDERLOG_HOME": home, "ORDERLOG_PORT_BASE": str(_free_base())}):
+                code, said = self.stack(command)
+            self.assertEqual((code, len(said)), (0, 0) if command == "down" else (1, 1), said)
+
+    def test_a_program_that_takes_too_long_is_one_line(self):
+        slow = subprocess.TimeoutExpired(["initdb", "-D", "somewhere"], 120)
+        with mock.patch.dict(os.environ, {"ORDERLOG_HOME": str(self.home.path)}):
+            with mock.patch.object(stack, "status", side_effect=slow):
+                self.assertEqual(self.stack("status"), (1, ["stack: `initdb -D somewhere` did not end within 120 s"]))
+
+    def stack(self, *arguments):
+        """Exit code and lines of a command of `scripts/stack`."""
+        said = io.StringIO()
+        with mock.patch.object(sys, "argv", ["scripts/stack", *arguments]), contextlib.redirect_stderr(said):
+            return cli.main(), said.getvalue().splitlines()
+
+
+class Locks(AStack):
+    def test_whoever_waits_says_so(self):
+        said, first = io.StringIO(), contextlib.ExitStack()
+        first.enter_context(self.home.lock("stack"))
+
+        def second():
+            with self.home.lock("stack"):
+                pass
+
+        with contextlib.redirect_stderr(said):
+            waiting = threading.Thread(target=second)
+            waiting.start()
+            deadline = time.monotonic() + 5
+            while not said.getvalue() and time.monotonic() < deadline:
+                waiting.join(0.01)
+            first.close()
+            waiting.join()
+        self.assertEqual(said.getvalue(), "  waiting for another command that works on this stack\n")
 
 
 class Secrets(AStack):
