@@ -23,6 +23,8 @@ SECRET_FILES = {
     "EMAIL_HASH_KEY_FILE": "email-hash-key",
 }
 LOG = ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL")
+PAST_THE_PROXY = ("NO_PROXY", "no_proxy")
+"""A proxy that the shell names (HTTP_PROXY) does not reach this machine's loopback."""
 PROVIDER_ACCOUNTS = ("SENDGRID_API_KEY", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
 
 
@@ -50,8 +52,16 @@ def settings(home):
         "MAIL_FROM": "orders@example.com",
         "SMS_FROM": "+15005550006",
         "BCRYPT_COST": BCRYPT_COST_LOCAL,
+        **{variable: _past_the_proxy() for variable in PAST_THE_PROXY},
         **{variable: str(home.secrets / file) for variable, file in SECRET_FILES.items()},
     }
+
+
+def _past_the_proxy():
+    given = [host.strip() for variable in PAST_THE_PROXY for host in os.environ.get(variable, "").split(",")]
+    if "*" in given:  # everything, but only where it stands alone
+        return "*"
+    return ",".join(dict.fromkeys(filter(None, (*given, "127.0.0.1", "localhost"))))
 
 
 def nodes(home):
@@ -84,7 +94,7 @@ class Service(Component):
         return {
             **tuning,
             **super().environment(),
-            **{variable: known[variable] for variable in self.takes},
+            **{variable: known[variable] for variable in (*PAST_THE_PROXY, *self.takes)},
             self.listen: self.address,
         }
 

@@ -215,6 +215,18 @@ class Locks(AStack):
         self.assertEqual(said.getvalue(), "  waiting for another command that works on this stack\n")
 
 
+class Proxies(AStackOfServices):
+    def test_loopback_is_asked_past_a_proxy_of_the_shell(self):
+        os.environ.update(HTTP_PROXY="http://proxy.example", NO_PROXY="intranet, 127.0.0.1", no_proxy="intranet")
+        self.up()
+        wanted = "intranet,127.0.0.1,localhost"
+        for binary, arguments, environment in self.asked():
+            excepted = environment["NO_PROXY"], environment["no_proxy"]
+            self.assertEqual(excepted, (wanted, wanted), (binary, arguments))
+            self.assertEqual(environment["HTTP_PROXY"], "http://proxy.example")
+        self.assertEqual(services.settings(self.home)["NO_PROXY"], wanted)
+
+
 class Secrets(AStack):
     def test_a_secret_is_made_once_and_read_by_its_owner_only(self):
         secret = self.home.secret("password")
