@@ -26,6 +26,7 @@ ATTEMPT_WITHIN_S = 900
 POLL_S = 0.2
 READ_BYTES = 1024 * 1024
 ERROR_CHARACTERS_MAX = 160
+PIP_CHECKSUM_DIFFERS = "DO NOT MATCH THE HASHES"
 
 VERSIONS = json.loads((CHECKOUT / "scripts" / "versions.json").read_text())
 
@@ -97,14 +98,20 @@ def _maven(maven, goal, arguments, staging, what):
 
 
 def pip_package(requirement, checksums, staging, what):
-    """One file of the Python package index, checked and unpacked."""
-    directory = staging / "package"
-    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps",
-               "-d", str(directory), requirement]
+    """One file of the Python package index, checked and unpacked.
+
+    pip itself compares the checksum, because it asks a source package's build program what the package needs, and
+    must not start a program that nobody has checked.
+    """
+    directory, requirements = staging / "package", staging / "requirements.txt"
+    hashes = (f"--hash=sha256:{checksum}" for checksum in checksums.values())
+    requirements.write_text(f"{requirement} {' '.join(hashes)}\n")
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--require-hashes",
+               "-d", str(directory), "-r", str(requirements)]
     _with_retries(command, staging, what)
     package = next(directory.iterdir())
     if package.name not in checksums:
-        raise Failure(f"{what}: no checksum for {package.name} in scripts/versions.json (a machine of another kind?)")
+        raise Failure(f"{what}: no checksum for {package.name} in scripts/versions.json")
     check(package, checksums[package.name])
     if package.suffix == ".whl":
         with zipfile.ZipFile(package) as archive:
@@ -121,6 +128,11 @@ def _with_retries(command, staging, what):
         say(f"  getting {what}" + (f" (attempt {attempt} of {ATTEMPTS_MAX})" if attempt > 1 else ""))
         if run(command, log, f"getting {what}", directory=staging) == 0:
             return
+        if PIP_CHECKSUM_DIFFERS in " ".join(log_tail(log, lines=1000)):
+            raise Failure(
+                f"could not get {what}: the package index has none with a checksum of scripts/versions.json for this "
+                "machine: a machine of another kind, or a package that was exchanged", log,
+            )
         if attempt < ATTEMPTS_MAX:
             say(f"  that failed; again in {backoff_s} s")
             time.sleep(backoff_s)

@@ -112,10 +112,15 @@ def checker(name):
 
 
 def _package(wanted, staging, what):
+    require_pip()
+    return downloads.pip_package(wanted["pip"], wanted["sha256"], staging, what)
+
+
+def require_pip():
+    """Installs pip where Python came without it."""
     pip = subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, timeout=VERSION_WITHIN_S)
     if pip.returncode != 0:
         _apt_install("python3-pip", "pip")
-    return downloads.pip_package(wanted["pip"], wanted["sha256"], staging, what)
 
 
 def postgres(program):

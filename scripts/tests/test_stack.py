@@ -11,20 +11,23 @@ import random
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
 import unittest
+import zipfile
 from pathlib import Path
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from orderlog_stack import cli, downloads, probes, processes, services, stack  # noqa: E402
+from orderlog_stack import cli, downloads, probes, processes, services, stack, tools  # noqa: E402
 from orderlog_stack.home import PORT_OFFSETS, Home  # noqa: E402
 from orderlog_stack.report import Failure  # noqa: E402
 
 SLEEPER = ["sleep", "600"]
+METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\n"
 SERVICE = f"""#!{sys.executable}
 import http.server, json, os, sys
 
@@ -317,6 +320,75 @@ class Downloads(AStack):
         (left / "half").touch()
         place = downloads.cached("thing-3", lambda staging: (staging / "out").mkdir() or staging / "out")
         self.assertEqual(list(place.iterdir()), [])
+
+
+class Packages(AStack):
+    """Through pip, from a directory in place of the package index."""
+
+    def setUp(self):
+        super().setUp()
+        tools.require_pip()
+        index = self.home.path / "index"
+        index.mkdir()
+        os.environ.update(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index))
+        self.source = index / "thing-1.0.tar.gz"
+        self.built = self.home.path / "built"
+        self.add_source_package()
+        self.wheel = index / "other-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(self.wheel, "w") as wheel:
+            wheel.writestr("other/program", "of the wheel")
+            wheel.writestr("other-1.0.dist-info/METADATA", METADATA.format("other"))
+            wheel.writestr("other-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr("other-1.0.dist-info/RECORD", "")
+
+    def add_source_package(self):
+        """One whose build program leaves a trace when pip starts it."""
+        files = {
+            "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "build"\nbackend-path = ["."]\n',
+            "PKG-INFO": METADATA.format("thing"),
+            "program": "of the source package",
+            "build.py": f"""
+import os
+open({str(self.built)!r}, "w").close()
+
+def prepare_metadata_for_build_wheel(directory, settings=None):
+    os.mkdir(os.path.join(directory, "thing-1.0.dist-info"))
+    with open(os.path.join(directory, "thing-1.0.dist-info", "METADATA"), "w") as file:
+        file.write({METADATA.format("thing")!r})
+    return "thing-1.0.dist-info"
+
+def build_wheel(directory, settings=None, metadata=None):
+    raise NotImplementedError
+""",
+        }
+        with tarfile.open(self.source, "w:gz") as archive:
+            for name, text in files.items():
+                entry = tarfile.TarInfo(f"thing-1.0/{name}")
+                entry.size = len(text)
+                archive.addfile(entry, io.BytesIO(text.encode()))
+
+    def test_a_source_package_with_another_checksum_is_refused_before_it_is_built(self):
+        with self.assertRaises(Failure) as caught:
+            self.get("thing", {self.source.name: "0" * 64})
+        self.assertFalse(self.built.exists())
+        self.assertIn("none with a checksum of scripts/versions.json", str(caught.exception))
+
+    def test_a_package_with_its_checksum_is_unpacked(self):
+        unpacked = self.get("thing", {self.source.name: downloads.sha256(self.source)})
+        self.assertEqual((unpacked / "thing-1.0" / "program").read_text(), "of the source package")
+
+    def test_one_checksum_of_several_machines_is_enough(self):
+        of_others = {f"other-1.0-py3-none-{machine}.whl": machine * 32 for machine in ("aa", "bb")}
+        unpacked = self.get("other", {**of_others, self.wheel.name: downloads.sha256(self.wheel)})
+        self.assertEqual((unpacked / "other" / "program").read_text(), "of the wheel")
+        with self.assertRaisesRegex(Failure, "a machine of another kind"):
+            self.get("other", of_others)
+
+    def get(self, name, checksums):
+        staging = self.home.path / f"{name}.{len(checksums)}.partial"
+        staging.mkdir()
+        with contextlib.redirect_stderr(io.StringIO()):
+            return downloads.pip_package(f"{name}==1.0", checksums, staging, name)
 
 
 def _free_base():
