@@ -1,5 +1,6 @@
 """The programs that are run: found on this machine when good enough, otherwise fetched."""
 
+import functools
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from .report import EXPECTED, Failure, say, show_failure
 
 POSTGRES_DIRECTORIES = "/usr/lib/postgresql"
 POSTGRES_PROGRAMS = ("postgres", "initdb", "psql", "pg_isready")
+POSTGRES_VERSION_MIN = 14
+MONGODB_VERSION_MIN = 5
 VERSION_WITHIN_S = 20
 
 
@@ -21,7 +24,7 @@ def java():
     candidates = [Path(os.environ["JAVA_HOME"]) / "bin" / "java"] if os.environ.get("JAVA_HOME") else []
     candidates += [Path(found)] if (found := shutil.which("java")) else []
     for candidate in candidates:
-        if _java_version(candidate) >= VERSIONS["java"]["version_min"]:
+        if _version(candidate, "-version", r'version "(\d+)') >= VERSIONS["java"]["version_min"]:
             return str(candidate)
     return str(cached(f"java-{VERSIONS['java']['version']}", _fetch_java) / "bin" / "java")
 
@@ -35,12 +38,14 @@ def _fetch_java(staging):
     return runtime
 
 
-def _java_version(program):
+@functools.lru_cache(maxsize=None)
+def _version(program, argument, pattern):
+    """The main version a program says it has; 0 when it does not run or says none."""
     try:
-        shown = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=VERSION_WITHIN_S)
+        shown = subprocess.run([program, argument], capture_output=True, text=True, timeout=VERSION_WITHIN_S)
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    found = re.search(r'version "(\d+)', shown.stderr)
+    found = re.search(pattern, shown.stdout + shown.stderr)
     return int(found.group(1)) if found else 0
 
 
@@ -75,13 +80,15 @@ def _fetch_registry(staging):
 
 def mongod():
     """A MongoDB server."""
-    if found := shutil.which("mongod"):
+    found = shutil.which("mongod")
+    if found and _version(found, "--version", r"db version v(\d+)") >= MONGODB_VERSION_MIN:
         return found
     program = cached(f"mongodb-{VERSIONS['mongodb']['version']}", _fetch_mongod) / "mongod"
     if _missing_libraries(program):
         _apt_install("libcurl4", "MongoDB's libcurl")
     if missing := _missing_libraries(program):
-        raise Failure(f"MongoDB's server lacks {', '.join(missing)}: install them or put a mongod of your own on PATH")
+        raise Failure(f"MongoDB's server lacks {', '.join(missing)}: install them, or put a mongod of your own on PATH, "
+                      f"version {MONGODB_VERSION_MIN} or newer")
     return str(program)
 
 
@@ -130,18 +137,26 @@ def postgres(program):
         _apt_install("postgresql", "PostgreSQL")
         directory = _postgres_directory()
     if not directory:
-        raise Failure(f"PostgreSQL was installed but is neither on PATH nor in {POSTGRES_DIRECTORIES}")
+        raise Failure(f"no PostgreSQL {POSTGRES_VERSION_MIN} or newer is on PATH or in {POSTGRES_DIRECTORIES}, also after "
+                      "the system's package was installed: install a newer one")
     return str(directory / program)
 
 
 def _postgres_directory():
+    """The programs on PATH, or the newest installed ones, when they are new enough and none is missing."""
     found = shutil.which("postgres")
     on_path = [Path(found).resolve().parent] if found else []
-    installed = sorted(Path(POSTGRES_DIRECTORIES).glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
-    for directory in on_path + installed:
-        if all((directory / program).exists() for program in POSTGRES_PROGRAMS):
-            return directory
-    return None
+    installed = filter(_is_whole_postgres, Path(POSTGRES_DIRECTORIES).glob("*/bin"))
+    candidates = [*filter(_is_whole_postgres, on_path), *sorted(installed, key=_postgres_version, reverse=True)]
+    return next((each for each in candidates if _postgres_version(each) >= POSTGRES_VERSION_MIN), None)
+
+
+def _is_whole_postgres(directory):
+    return all((directory / program).exists() for program in POSTGRES_PROGRAMS)
+
+
+def _postgres_version(directory):
+    return _version(directory / "postgres", "--version", r"PostgreSQL\) (\d+)")
 
 
 def maven():

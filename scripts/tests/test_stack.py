@@ -322,6 +322,70 @@ class Downloads(AStack):
         self.assertEqual(list(place.iterdir()), [])
 
 
+class Programs(AStack):
+    """What is found on the machine, and whether it is good enough."""
+
+    def setUp(self):
+        super().setUp()
+        for directory in ("path", "postgres"):
+            (self.home.path / directory).mkdir()
+        for patch in (
+            mock.patch.object(tools, "POSTGRES_DIRECTORIES", str(self.home.path / "postgres")),
+            mock.patch.dict(os.environ, {"PATH": str(self.home.path / "path")}),
+        ):
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def install(self, directory, name, says):
+        program = self.home.path / directory / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\necho '{says}'\n")
+        program.chmod(0o755)
+        return str(program)
+
+    def install_postgres(self, directory, version):
+        for name in tools.POSTGRES_PROGRAMS:
+            self.install(directory, name, f"{name} (PostgreSQL) {version} (Debian)")
+
+    def test_a_mongod_that_is_new_enough_is_used(self):
+        found = self.install("path", "mongod", "db version v7.0.14")
+        self.assertEqual(tools.mongod(), found)
+
+    def test_a_mongod_that_is_too_old_is_not(self):
+        self.install("path", "mongod", "db version v4.4.29")
+        fetched = downloads.cache() / f"mongodb-{downloads.VERSIONS['mongodb']['version']}"
+        fetched.mkdir()
+        with mock.patch.object(tools, "_missing_libraries", return_value=[]):
+            self.assertEqual(tools.mongod(), str(fetched / "mongod"))
+
+    def test_the_postgres_on_path_comes_first_when_it_is_new_enough(self):
+        self.install_postgres("postgres/17/bin", "17.2")
+        self.install_postgres("path", "16devel")
+        self.assertEqual(tools.postgres("psql"), str(self.home.path / "path" / "psql"))
+
+    def test_the_newest_postgres_installed_is_used(self):
+        self.install_postgres("path", "13.18")
+        for version in ("9.6", "14", "17"):
+            self.install_postgres(f"postgres/{version}/bin", f"{version}.1")
+        (self.home.path / "postgres" / "common" / "bin").mkdir(parents=True)
+        self.assertEqual(tools.postgres("psql"), str(self.home.path / "postgres" / "17" / "bin" / "psql"))
+
+    def test_a_postgres_that_is_too_old_or_not_whole_is_no_postgres(self):
+        self.install_postgres("path", "13.18")
+        self.install("postgres/17/bin", "postgres", "postgres (PostgreSQL) 17.1")
+        with mock.patch.object(tools, "_apt_install") as install:
+            with self.assertRaisesRegex(Failure, "no PostgreSQL 14 or newer"):
+                tools.postgres("psql")
+        install.assert_called_once_with("postgresql", "PostgreSQL")
+
+    def test_a_postgres_that_is_missing_is_installed_beside_its_client(self):
+        self.install("postgres/17/bin", "psql", "psql (PostgreSQL) 17.1")
+        install = mock.patch.object(
+            tools, "_apt_install", side_effect=lambda *_: self.install_postgres("postgres/17/bin", "17.1"))
+        with install:
+            self.assertEqual(tools.postgres("initdb"), str(self.home.path / "postgres" / "17" / "bin" / "initdb"))
+
+
 class Packages(AStack):
     """Through pip, from a directory in place of the package index."""
 
