@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 use super::IdentityError;
 
 const TOKEN_BYTES: usize = 32;
+/// Sessions that are over and forgotten with a new login, at most.
+const FORGOTTEN_AT_ONCE_MAX: i64 = 20;
 
 /// How long sessions last.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,21 +59,35 @@ impl Sessions {
         Self { pool, settings }
     }
 
-    /// Begins a session and returns its first refresh token. Forgets sessions of the user that are over.
+    /// Begins a session and returns its first refresh token. Forgets some sessions that are over, whosever they were.
     pub async fn begin(&self, user_id: UserId) -> Result<RefreshToken, IdentityError> {
         let token = RefreshToken::draw();
-        in_time(sqlx::query(
-            "WITH over AS (DELETE FROM identity.sessions WHERE user_id = $3 AND family_expires_at < now())
-             INSERT INTO identity.sessions
-                 (refresh_token_hash, family_id, user_id, expires_at, family_expires_at)
-             VALUES ($1, $2, $3, now() + make_interval(secs => $4), now() + make_interval(secs => $5))",
+        in_time(
+            sqlx::query(
+                "WITH over AS (
+                     DELETE FROM identity.session_families WHERE family_id IN
+                         (SELECT family_id FROM identity.session_families WHERE expires_at < now()
+                          ORDER BY expires_at LIMIT $6 FOR UPDATE SKIP LOCKED)
+                 ), family AS (
+                     INSERT INTO identity.session_families (family_id, user_id, expires_at)
+                     VALUES ($2, $3, now() + make_interval(secs => $5))
+                 )
+                 INSERT INTO identity.sessions (refresh_token_hash, family_id, expires_at)
+                 VALUES ($1, $2, now() + make_interval(secs => $4))",
+            )
+            .bind(hashed(token.expose()))
+            .bind(Uuid::now_v7())
+            .bind(user_id.0)
+            .bind(f64::from(
+                self.settings
+                    .refresh_token_seconds
+                    .min(self.settings.session_seconds),
+            ))
+            .bind(f64::from(self.settings.session_seconds))
+            .bind(FORGOTTEN_AT_ONCE_MAX)
+            .execute(&self.pool),
         )
-        .bind(hashed(token.expose()))
-        .bind(Uuid::now_v7())
-        .bind(user_id.0)
-        .bind(f64::from(self.settings.refresh_token_seconds.min(self.settings.session_seconds)))
-        .bind(f64::from(self.settings.session_seconds))
-        .execute(&self.pool)).await?;
+        .await?;
         Ok(token)
     }
 
@@ -79,7 +95,8 @@ impl Sessions {
     pub async fn owner(&self, token: &str) -> Result<Option<UserId>, IdentityError> {
         let found: Option<Uuid> = in_time(
             sqlx::query_scalar(
-                "SELECT user_id FROM identity.sessions WHERE refresh_token_hash = $1",
+                "SELECT user_id FROM identity.sessions JOIN identity.session_families USING (family_id)
+                 WHERE refresh_token_hash = $1",
             )
             .bind(hashed(token))
             .fetch_optional(&self.pool),
@@ -96,33 +113,41 @@ impl Sessions {
     ) -> Result<Option<(UserId, RefreshToken)>, IdentityError> {
         let next = RefreshToken::draw();
         // One statement: of two uses at the same time, the row's lock lets one be the first.
-        let user_id: Option<Uuid> = in_time(
+        let used = in_time(
             sqlx::query_scalar(
                 "WITH used AS (
-                 UPDATE identity.sessions SET used_at = now()
-                 WHERE refresh_token_hash = $1 AND used_at IS NULL AND expires_at > now()
-                 RETURNING family_id, user_id, family_expires_at
-             )
-             INSERT INTO identity.sessions
-                 (refresh_token_hash, family_id, user_id, expires_at, family_expires_at)
-             SELECT $2, family_id, user_id,
-                    least(now() + make_interval(secs => $3), family_expires_at), family_expires_at
-             FROM used
-             RETURNING user_id",
+                     UPDATE identity.sessions SET used_at = now()
+                     WHERE refresh_token_hash = $1 AND used_at IS NULL AND expires_at > now()
+                     RETURNING family_id
+                 ), over AS (
+                     DELETE FROM identity.sessions USING used
+                     WHERE sessions.family_id = used.family_id AND expires_at < now()
+                 ), next AS (
+                     INSERT INTO identity.sessions (refresh_token_hash, family_id, expires_at)
+                     SELECT $2, family_id, least(now() + make_interval(secs => $3), expires_at)
+                     FROM used JOIN identity.session_families USING (family_id)
+                     RETURNING family_id
+                 )
+                 SELECT user_id FROM next JOIN identity.session_families USING (family_id)",
             )
             .bind(hashed(token))
             .bind(hashed(next.expose()))
             .bind(f64::from(self.settings.refresh_token_seconds))
             .fetch_optional(&self.pool),
         )
-        .await?;
+        .await;
+        let user_id: Option<Uuid> = match used {
+            // The session was ended meanwhile, and its lock was waited for.
+            Err(sqlx::Error::Database(refused)) if refused.is_foreign_key_violation() => None,
+            used => used?,
+        };
         match user_id {
             Some(user_id) => Ok(Some((UserId(user_id), next))),
             None => {
                 // Used before: by its owner or by a thief, and nobody can tell which.
                 in_time(
                     sqlx::query(
-                        "DELETE FROM identity.sessions WHERE family_id IN
+                        "DELETE FROM identity.session_families WHERE family_id IN
                          (SELECT family_id FROM identity.sessions
                           WHERE refresh_token_hash = $1 AND used_at IS NOT NULL)",
                     )
@@ -139,7 +164,7 @@ impl Sessions {
     pub async fn end(&self, token: &str) -> Result<(), IdentityError> {
         in_time(
             sqlx::query(
-                "DELETE FROM identity.sessions WHERE family_id IN
+                "DELETE FROM identity.session_families WHERE family_id IN
                  (SELECT family_id FROM identity.sessions WHERE refresh_token_hash = $1)",
             )
             .bind(hashed(token))
@@ -152,7 +177,7 @@ impl Sessions {
     /// Ends every session of a user.
     pub async fn end_all(&self, user_id: UserId) -> Result<(), IdentityError> {
         in_time(
-            sqlx::query("DELETE FROM identity.sessions WHERE user_id = $1")
+            sqlx::query("DELETE FROM identity.session_families WHERE user_id = $1")
                 .bind(user_id.0)
                 .execute(&self.pool),
         )

@@ -181,6 +181,26 @@ async fn logout_ends_one_session_and_end_all_every_one() {
 }
 
 #[tokio::test]
+async fn a_refresh_under_way_does_not_survive_the_end_of_its_session() {
+    const TRIES: usize = 50;
+    let database = Database::create().await;
+    let sessions = database.sessions();
+    for _ in 0..TRIES {
+        let first = sessions.begin(user()).await.unwrap();
+        let (refreshed, ended) = tokio::join!(
+            sessions.refresh(first.expose()),
+            sessions.end(first.expose())
+        );
+        ended.unwrap();
+        if let Some((_, next)) = refreshed.unwrap() {
+            let after = sessions.refresh(next.expose()).await.unwrap();
+            assert!(after.is_none(), "a token outlived its session");
+        }
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
 async fn tokens_are_stored_hashed() {
     let database = Database::create().await;
     let token = database.sessions().begin(user()).await.unwrap();
