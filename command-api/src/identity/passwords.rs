@@ -81,7 +81,12 @@ impl Passwords {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, IdentityError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move || drop(reply.send(job())));
+        let job: Job = Box::new(move || {
+            // Whoever hung up does not take the others' turn.
+            if !reply.is_closed() {
+                drop(reply.send(job()));
+            }
+        });
         self.jobs.try_send(job).map_err(|refused| match refused {
             TrySendError::Full(_) => IdentityError::Busy,
             TrySendError::Disconnected(_) => {
