@@ -1,6 +1,6 @@
 //! JSON as it was sent: borrowed where possible, members in the order of their names, no name twice.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cell::Cell, fmt};
 
 use serde::{
     Serialize, Serializer,
@@ -10,8 +10,9 @@ use serde::{
 
 /// How deep objects and arrays may be nested; deeper ones are refused as unreadable.
 pub const LEVELS_MAX: usize = 64;
-/// Items of an array or object that room is made for before they are there.
-const ITEMS_EXPECTED: usize = 8;
+/// How many values a document may hold, so that a small text does not become a large thing in memory. The
+/// largest order has about 20,000.
+pub const VALUES_MAX: usize = 50_000;
 
 /// A JSON value. Members of objects are in the order of their names, each name once, so that two values
 /// that mean the same are equal and are written as the same text.
@@ -35,7 +36,12 @@ impl<'a> Json<'a> {
     /// Reads a whole document; the error says where it stopped being one, and repeats nothing of it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let value = Levels(LEVELS_MAX).deserialize(&mut reader)?;
+        let values = Cell::new(0);
+        let whole = Within {
+            levels: LEVELS_MAX,
+            values: &values,
+        };
+        let value = whole.deserialize(&mut reader)?;
         reader.end()?;
         Ok(value)
     }
@@ -82,27 +88,40 @@ impl Serialize for Json<'_> {
     }
 }
 
-/// Reads a value of at most this many levels.
+/// Reads a value within limits.
 #[derive(Clone, Copy)]
-struct Levels(usize);
+struct Within<'c> {
+    /// Levels that are left.
+    levels: usize,
+    /// Values of the document that were begun.
+    values: &'c Cell<usize>,
+}
 
-impl Levels {
+impl Within<'_> {
     fn below<E: Error>(self) -> Result<Self, E> {
-        self.0
-            .checked_sub(1)
-            .map(Self)
-            .ok_or_else(|| E::custom(format_args!("nested deeper than {LEVELS_MAX} levels")))
+        match self.levels.checked_sub(1) {
+            Some(levels) => Ok(Self { levels, ..self }),
+            None => Err(E::custom(format_args!(
+                "nested deeper than {LEVELS_MAX} levels"
+            ))),
+        }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Levels {
+impl<'de> DeserializeSeed<'de> for Within<'_> {
     type Value = Json<'de>;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        self.values.set(self.values.get() + 1);
+        if self.values.get() > VALUES_MAX {
+            return Err(D::Error::custom(format_args!(
+                "more than {VALUES_MAX} values"
+            )));
+        }
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Levels {
+impl<'de> Visitor<'de> for Within<'_> {
     type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,7 +161,7 @@ impl<'de> Visitor<'de> for Levels {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
         let below = self.below()?;
-        let mut all = Vec::with_capacity(ITEMS_EXPECTED);
+        let mut all = Vec::new();
         while let Some(item) = items.next_element_seed(below)? {
             all.push(item);
         }
@@ -151,7 +170,7 @@ impl<'de> Visitor<'de> for Levels {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
         let below = self.below()?;
-        let mut all = Vec::with_capacity(ITEMS_EXPECTED);
+        let mut all = Vec::new();
         while let Some(name) = members.next_key_seed(Name)? {
             all.push((name, members.next_value_seed(below)?));
         }
@@ -219,6 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_not_one_well_formed_document_is_refused() {
+        let too_many = format!("[{}{{}}]", "{},".repeat(VALUES_MAX - 1));
         let too_deep = "[".repeat(LEVELS_MAX + 1) + &"]".repeat(LEVELS_MAX + 1);
         for text in [
             "",
@@ -232,11 +252,21 @@ mod tests {
             "\"\\ud800\"",
             "1e400",
             &too_deep,
+            &too_many,
         ] {
             assert!(Json::parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(Json::parse(b"\"\xff\"").is_err());
+        let many = format!("[{}{{}}]", "{},".repeat(VALUES_MAX - 2));
+        assert!(Json::parse(many.as_bytes()).is_ok());
         let deep = "[".repeat(LEVELS_MAX) + &"]".repeat(LEVELS_MAX);
         assert!(Json::parse(deep.as_bytes()).is_ok());
+    }
+    #[test]
+    fn a_number_comes_back_as_it_was_sent() {
+        for text in ["31.245270191439438", "0.1", "1e-7", "9007199254740993"] {
+            let value = Json::parse(text.as_bytes()).unwrap();
+            assert_eq!(serde_json::to_string(&value).unwrap(), text);
+        }
     }
 }
