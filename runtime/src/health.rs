@@ -16,41 +16,67 @@ use crate::http;
 
 /// The state of all components of a process; clones are the same thing.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<String, Option<String>>>>);
+pub struct Health(Arc<Mutex<States>>);
 
-/// One component's place in [`Health`]; clones are the same thing.
+#[derive(Debug, Default)]
+struct States {
+    by_name: BTreeMap<String, State>,
+    entered: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Which component this is of those that had the name.
+    number: u64,
+    waiting: Option<String>,
+}
+
+/// One component's place in [`Health`]; clones are the same thing. Once another has entered under its name, or it was
+/// removed, it says nothing any more.
 #[derive(Debug, Clone)]
 pub struct Component {
     health: Health,
     name: String,
+    number: u64,
 }
 
 impl Health {
-    /// Enters a component; it waits ("starting") until it says that it is ready.
+    /// Enters a component in place of one of the same name; it waits ("starting") until it says that it is ready.
     pub fn component(&self, name: impl Into<String>) -> Component {
-        let component = Component {
-            health: self.clone(),
-            name: name.into(),
+        let name = name.into();
+        let mut states = self.states();
+        states.entered += 1;
+        let number = states.entered;
+        let state = State {
+            number,
+            waiting: Some("starting".to_owned()),
         };
-        component.waiting("starting");
-        component
+        states.by_name.insert(name.clone(), state);
+        drop(states);
+        Component {
+            health: self.clone(),
+            name,
+            number,
+        }
     }
 
     /// Whether no component waits.
     pub fn is_ready(&self) -> bool {
-        self.states().values().all(Option::is_none)
+        let states = self.states();
+        states.by_name.values().all(|state| state.waiting.is_none())
     }
 
     /// The components that wait, with their reasons, in the order of their names.
     pub fn waiting(&self) -> Vec<(String, String)> {
         let states = self.states();
         states
+            .by_name
             .iter()
-            .filter_map(|(name, reason)| Some((name.clone(), reason.clone()?)))
+            .filter_map(|(name, state)| Some((name.clone(), state.waiting.clone()?)))
             .collect()
     }
 
-    fn states(&self) -> MutexGuard<'_, BTreeMap<String, Option<String>>> {
+    fn states(&self) -> MutexGuard<'_, States> {
         // A panic elsewhere leaves the map whole: each change is one insertion.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,19 +90,31 @@ impl Component {
 
     /// It does its work.
     pub fn ready(&self) {
-        self.health.states().insert(self.name.clone(), None);
+        self.say(None);
     }
 
     /// It cannot do its work, for this reason; told to whoever asks, so no secrets in it.
     pub fn waiting(&self, reason: impl Into<String>) {
-        self.health
-            .states()
-            .insert(self.name.clone(), Some(reason.into()));
+        self.say(Some(reason.into()));
     }
 
     /// It is no longer part of the process.
     pub fn remove(&self) {
-        self.health.states().remove(&self.name);
+        let mut states = self.health.states();
+        if let Some(state) = states.by_name.get(&self.name)
+            && state.number == self.number
+        {
+            states.by_name.remove(&self.name);
+        }
+    }
+
+    fn say(&self, waiting: Option<String>) {
+        let mut states = self.health.states();
+        if let Some(state) = states.by_name.get_mut(&self.name)
+            && state.number == self.number
+        {
+            state.waiting = waiting;
+        }
     }
 }
 
