@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     KafkaSettings, LogError, Recorded, Schemas,
-    record::{Place, decode},
+    record::{Place, Unreadable, decode},
     replay::is_passing,
     settings::Isolation,
     topics,
@@ -25,6 +25,8 @@ use crate::{
 
 /// Events in one batch at most.
 pub const BATCH_EVENTS_MAX: usize = 1_000;
+/// Bytes of the values in one batch, beyond which nothing is added to it.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Batches that wait for whoever follows; then Kafka is not polled any further.
 const BATCHES_QUEUED_MAX: usize = 8;
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -52,8 +54,8 @@ pub enum FeedItem {
     Undecodable {
         /// Where it stands.
         place: Place,
-        /// What is wrong with it.
-        reason: String,
+        /// Why.
+        reason: Unreadable,
     },
 }
 
@@ -111,13 +113,26 @@ impl Feed {
 /// Whoever followed the topic is gone.
 struct Unfollowed;
 
+/// What a partition has brought since its last batch.
+#[derive(Default)]
+struct Pending {
+    records: Vec<Recorded>,
+    bytes: usize,
+}
+
+impl Pending {
+    fn is_full(&self) -> bool {
+        self.records.len() >= BATCH_EVENTS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+}
+
 struct Poller {
     consumer: BaseConsumer,
     schemas: Arc<Schemas>,
     topic: Topic,
     from: BTreeMap<u16, i64>,
     sender: mpsc::Sender<Result<FeedItem, LogError>>,
-    pending: BTreeMap<u16, Vec<Recorded>>,
+    pending: BTreeMap<u16, Pending>,
     halted: BTreeSet<u16>,
 }
 
@@ -142,20 +157,21 @@ impl Poller {
         let polled = self
             .consumer
             .poll(wait)
-            .map(|result| result.map(|message| self.read(&message)));
+            .map(|result| result.map(|message| (self.read(&message), message.payload_len())));
         match polled {
             None => self.flush_all(),
-            Some(Ok((place, _))) if self.halted.contains(&place.partition) => Ok(()),
-            Some(Ok((place, Ok(recorded)))) => {
+            Some(Ok(((place, _), _))) if self.halted.contains(&place.partition) => Ok(()),
+            Some(Ok(((place, Ok(recorded)), bytes))) => {
                 let pending = self.pending.entry(place.partition).or_default();
-                pending.push(recorded);
-                if pending.len() >= BATCH_EVENTS_MAX {
+                pending.records.push(recorded);
+                pending.bytes += bytes;
+                if pending.is_full() {
                     self.flush(place.partition)
                 } else {
                     Ok(())
                 }
             }
-            Some(Ok((place, Err(reason)))) => self.halt(place, reason),
+            Some(Ok(((place, Err(reason)), _))) => self.halt(place, reason),
             Some(Err(KafkaError::PartitionEOF(partition))) => self.caught_up(partition),
             Some(Err(error)) if is_passing(&error) => {
                 tracing::debug!(topic = self.topic.name(), %error, "Kafka is away for the moment");
@@ -169,7 +185,7 @@ impl Poller {
         }
     }
 
-    fn read(&self, message: &BorrowedMessage<'_>) -> (Place, Result<Recorded, String>) {
+    fn read(&self, message: &BorrowedMessage<'_>) -> (Place, Result<Recorded, Unreadable>) {
         let partition = u16::try_from(message.partition()).unwrap_or(u16::MAX);
         let place = Place {
             topic: self.topic,
@@ -202,7 +218,7 @@ impl Poller {
         }))
     }
 
-    fn halt(&mut self, place: Place, reason: String) -> Result<(), Unfollowed> {
+    fn halt(&mut self, place: Place, reason: Unreadable) -> Result<(), Unfollowed> {
         self.flush(place.partition)?;
         self.halted.insert(place.partition);
         let mut halted = TopicPartitionList::new();
@@ -222,7 +238,7 @@ impl Poller {
     }
 
     fn flush(&mut self, partition: u16) -> Result<(), Unfollowed> {
-        let Some(records) = self.pending.remove(&partition) else {
+        let Some(Pending { records, .. }) = self.pending.remove(&partition) else {
             return Ok(());
         };
         let Some(last) = records.last() else {

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use crate::{KafkaSettings, LogError, replay::is_passing};
@@ -87,7 +88,7 @@ impl Membership {
 
     /// Asks the group's coordinator whether `shard` is still ours: it accepts a commit only from a member of
     /// the current generation. A process that was fenced must hear yes before it opens a writer again.
-    /// Blocks up to the request time-out; an error means that the coordinator could not be asked.
+    /// Blocks up to the session time-out; an error means that the coordinator could not be asked.
     pub fn confirm(&self, shard: u16) -> Result<bool, LogError> {
         if !self.consumer.context().owned.lock().contains(&shard) {
             return Ok(false);
@@ -96,7 +97,7 @@ impl Membership {
         proof.add_partition_offset(Topic::Orders.name(), i32::from(shard), Offset::Offset(0))?;
         match self.consumer.commit(&proof, CommitMode::Sync) {
             Ok(()) => Ok(self.consumer.context().owned.lock().contains(&shard)),
-            Err(error) if is_passing(&error) => Err(error.into()),
+            Err(error) if is_passing(&error) || is_rebalancing(&error) => Err(error.into()),
             Err(error) => {
                 tracing::info!(shard, %error, "the group does not confirm the ownership");
                 Ok(false)
@@ -113,6 +114,11 @@ impl Membership {
             tracing::error!("the group's thread panicked");
         }
     }
+}
+
+/// Others come or go, which says nothing about our shards; soon it can be asked again.
+fn is_rebalancing(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::RebalanceInProgress)
 }
 
 fn poll(

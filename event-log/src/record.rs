@@ -39,12 +39,35 @@ pub struct Recorded {
     pub envelope: Envelope,
 }
 
-/// Reads a record; the error says what is wrong with it.
+/// Why a record cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not what an event of ours must be.
+    #[error("{0}")]
+    Wrong(String),
+    /// The schema it was written with cannot be fetched while the registry is away. It can be read later.
+    #[error("{0}")]
+    RegistryAway(String),
+}
+
+impl From<&str> for Unreadable {
+    fn from(reason: &str) -> Self {
+        Self::Wrong(reason.to_owned())
+    }
+}
+
+impl From<String> for Unreadable {
+    fn from(reason: String) -> Self {
+        Self::Wrong(reason)
+    }
+}
+
+/// Reads a record.
 pub(crate) fn decode(
     message: &impl Message,
     place: Place,
     schemas: &Schemas,
-) -> Result<Recorded, String> {
+) -> Result<Recorded, Unreadable> {
     let headers = message.headers().ok_or("no headers")?;
     let (event_type, metadata) = metadata::read_headers(
         headers
@@ -57,11 +80,8 @@ pub(crate) fn decode(
     let writer = schemas.writer(schema_id)?;
     let event = codec::decode(event_type, &writer, value).map_err(|error| error.to_string())?;
     if event_type.topic() != place.topic {
-        return Err(format!(
-            "{} does not belong into topic {}",
-            event_type.name(),
-            place.topic.name()
-        ));
+        let (name, topic) = (event_type.name(), place.topic.name());
+        return Err(format!("{name} does not belong into topic {topic}").into());
     }
     Ok(Recorded {
         place,

@@ -14,7 +14,7 @@ use schema_registry_converter::{
     schema_registry_common::{SchemaType, SuppliedSchema},
 };
 
-use crate::KafkaSettings;
+use crate::{KafkaSettings, record::Unreadable};
 
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What two versions of a schema must be to each other.
@@ -110,14 +110,20 @@ impl Schemas {
     }
 
     /// The schema of that id. One that came after the start is fetched: call it outside of the async threads.
-    pub(crate) fn writer(&self, id: u32) -> Result<Arc<WriterSchema>, String> {
+    pub(crate) fn writer(&self, id: u32) -> Result<Arc<WriterSchema>, Unreadable> {
         if let Some(writer) = self.writers.read().get(&id) {
             return Ok(Arc::clone(writer));
         }
         let registered = self
             .runtime
             .block_on(get_schema_by_id(id, &self.settings))
-            .map_err(|error| format!("schema {id}: {error}"))?;
+            .map_err(|error| {
+                let reason = format!("schema {id}: {error}");
+                match error.retriable {
+                    true => Unreadable::RegistryAway(reason),
+                    false => Unreadable::Wrong(reason),
+                }
+            })?;
         let writer: Arc<WriterSchema> = Arc::new(
             registered
                 .schema

@@ -57,8 +57,10 @@ pub fn replay_shard(
                         partition,
                         offset: message.offset(),
                     };
-                    let recorded = decode(&message, place, schemas)
-                        .map_err(|reason| LogError::Undecodable { at: place, reason })?;
+                    let recorded = decode(&message, place, schemas).map_err(|reason| {
+                        let reason = reason.to_string();
+                        LogError::Undecodable { at: place, reason }
+                    })?;
                     apply(recorded);
                     count += 1;
                 }
@@ -81,7 +83,8 @@ pub fn replay_shard(
         let sum: i64 = reached.values().sum();
         if sum > last_progress.1 {
             last_progress = (Instant::now(), sum);
-        } else if last_progress.0.elapsed() > NO_PROGRESS_MAX || !go_on() {
+        }
+        if last_progress.0.elapsed() > NO_PROGRESS_MAX || !go_on() {
             return Err(LogError::Stalled(
                 NO_PROGRESS_MAX,
                 format!("replaying shard {partition}"),

@@ -29,9 +29,13 @@ pub struct TopicSettings {
     pub topic_min_insync_replicas: u16,
 }
 
+/// What a topic must take: the largest event with the framing of its batch.
+const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// Makes the topics that are missing, keeping everything for ever, and checks those that are there.
 pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<(), LogError> {
     let admin: AdminClient<DefaultClientContext> = kafka.client("orderlog-prepare").create()?;
+    let batch_bytes = BATCH_BYTES_MAX.to_string();
     let min_insync = topics.topic_min_insync_replicas.to_string();
     let wanted: Vec<NewTopic<'_>> = Topic::ALL
         .iter()
@@ -44,6 +48,7 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
             .set("cleanup.policy", "delete")
             .set("retention.ms", "-1")
             .set("retention.bytes", "-1")
+            .set("max.message.bytes", &batch_bytes)
             .set("min.insync.replicas", &min_insync)
         })
         .collect();
@@ -60,7 +65,7 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
             }
         }
     }
-    check_retention(&admin, &options).await?;
+    check_settings(&admin, &options).await?;
     let found = partition_count(kafka).await?;
     if found != topics.topic_partitions {
         return Err(LogError::Topic(format!(
@@ -72,7 +77,7 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
     Ok(())
 }
 
-async fn check_retention(
+async fn check_settings(
     admin: &AdminClient<DefaultClientContext>,
     options: &AdminOptions,
 ) -> Result<(), LogError> {
@@ -87,20 +92,29 @@ async fn check_retention(
                 topic.name()
             ))
         })?;
+        let found = |key: &str| {
+            let entry = described.get(key);
+            entry.and_then(|entry| entry.value.clone())
+        };
+        let wrong = |key: &str, wanted: &str, why: &str| {
+            let (topic, found) = (topic.name(), found(key).unwrap_or("(unset)".into()));
+            LogError::Topic(format!(
+                "topic {topic} has {key}={found}, which {why}: kafka-configs --alter --topic {topic} --add-config {key}={wanted}"
+            ))
+        };
         for (key, wanted) in [
             ("cleanup.policy", "delete"),
             ("retention.ms", "-1"),
             ("retention.bytes", "-1"),
         ] {
-            let found = described.get(key).and_then(|entry| entry.value.as_deref());
-            if found != Some(wanted) {
-                return Err(LogError::Topic(format!(
-                    "topic {} has {key}={}, which loses events: kafka-configs --alter --topic {} --add-config {key}={wanted}",
-                    topic.name(),
-                    found.unwrap_or("(unset)"),
-                    topic.name(),
-                )));
+            if found(key).as_deref() != Some(wanted) {
+                return Err(wrong(key, wanted, "loses events"));
             }
+        }
+        let largest = found("max.message.bytes").and_then(|bytes| bytes.parse().ok());
+        if largest.is_none_or(|bytes: usize| bytes < BATCH_BYTES_MAX) {
+            let wanted = BATCH_BYTES_MAX.to_string();
+            return Err(wrong("max.message.bytes", &wanted, "refuses large orders"));
         }
     }
     Ok(())

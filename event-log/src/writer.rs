@@ -4,7 +4,13 @@
 //! transaction. After any error the outcome is unknown and the writer is of no use: drop it, open another,
 //! read the shard, and let the log say what happened.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use events::{Envelope, codec, metadata};
 use parking_lot::{Condvar, Mutex};
@@ -23,6 +29,8 @@ const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(8);
 const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the deliveries and the commit of one batch may take together, at most twice this.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(6);
+/// How large an event may be with its key and headers. What a request may hold (1 MiB) stays far below it.
+const EVENT_BYTES_MAX: usize = 2_000_000;
 /// Events in one transaction at most; the producer's queue holds as many.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
 
@@ -85,6 +93,7 @@ impl ShardWriter {
             .set("socket.timeout.ms", BATCH_TIMEOUT.as_millis().to_string())
             .set("delivery.timeout.ms", BATCH_TIMEOUT.as_millis().to_string())
             .set("acks", "all")
+            .set("message.max.bytes", EVENT_BYTES_MAX.to_string())
             .set("linger.ms", "0")
             .set("queue.buffering.max.messages", BATCH_EVENTS_MAX.to_string())
             .set("batch.num.messages", BATCH_EVENTS_MAX.to_string())
@@ -110,11 +119,22 @@ impl ShardWriter {
             })
     }
 
+    /// Whether a connection broke during the last [`append`](Self::append). The client then sends again what it had
+    /// sent, and the first copy may still arrive and meet a later transaction of the same epoch (librdkafka#5423): such
+    /// a writer must not write again, also after a commit that succeeded.
+    pub fn lost_a_connection(&self) -> bool {
+        let deliveries = self.producer.client().context();
+        deliveries.disconnected.load(Ordering::Acquire)
+    }
+
     fn transaction(&self, batch: &[Envelope]) -> Result<Vec<i64>, WriteError> {
         let values = batch
             .iter()
             .map(|envelope| self.encode(envelope))
             .collect::<Result<Vec<_>, _>>()?;
+        // Connections that were idle may break; nothing of a transaction is under way on them.
+        let deliveries = self.producer.client().context();
+        deliveries.disconnected.store(false, Ordering::Release);
         self.producer.begin_transaction()?;
         self.producer
             .client()
@@ -171,6 +191,7 @@ impl ShardWriter {
 struct Deliveries {
     batch: Mutex<Batch>,
     settled: Condvar,
+    disconnected: AtomicBool,
 }
 
 #[derive(Default)]
@@ -209,7 +230,18 @@ impl Deliveries {
     }
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let is_connection = matches!(
+            error.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown)
+        );
+        if is_connection {
+            self.disconnected.store(true, Ordering::Release);
+        }
+        tracing::warn!(%error, reason, "a shard's writer");
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = usize;
