@@ -129,7 +129,8 @@ impl Parts {
     }
 }
 
-/// Takes up the work when what it needs is there, and gives it up when the last request is answered.
+/// Takes up the work when the log is there, and gives it up when the last request is answered. Orders that need no key
+/// are served also while Postgres is away; that it is waited for is said in `health`.
 async fn own_shards(
     settings: ServeSettings,
     parts: Parts,
@@ -138,11 +139,26 @@ async fn own_shards(
     shutdown: CancellationToken,
     served: CancellationToken,
 ) -> anyhow::Result<()> {
-    let joined = tokio::join!(
-        join(&settings, &health, &shutdown),
-        wait_for_tables(&parts.pool, &health, &shutdown)
+    let tables = {
+        let (pool, health, shutdown) = (parts.pool.clone(), health.clone(), shutdown.clone());
+        async move { wait_for_tables(&pool, &health, &shutdown).await }
+    };
+    let (outcome, _) = tokio::join!(
+        serve_shards(settings, parts, slot, health, shutdown, served),
+        tables
     );
-    let (Some((shards, mut ownerships)), Some(())) = joined else {
+    outcome
+}
+
+async fn serve_shards(
+    settings: ServeSettings,
+    parts: Parts,
+    slot: web::Data<Slot>,
+    health: Health,
+    shutdown: CancellationToken,
+    served: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some((shards, mut ownerships)) = join(&settings, &health, &shutdown).await else {
         return Ok(());
     };
     let api = Api {

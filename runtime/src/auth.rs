@@ -60,6 +60,11 @@ impl Caller {
     pub fn is_admin(self) -> bool {
         self.role == Role::Admin
     }
+
+    /// Whether what belongs to `owner` exists for him.
+    pub fn may_see(self, owner: UserId) -> bool {
+        self.is_admin() || owner == self.user_id
+    }
 }
 
 impl From<Caller> for Actor {

@@ -11,7 +11,7 @@ use domain::{
     order::{self, Status},
     user,
 };
-use events::StreamVersion;
+use events::{StreamVersion, sealed::DataKey};
 use runtime::{
     consistency::{CONSISTENCY_TOKEN, ConsistencyToken},
     data_keys::DataKeys,
@@ -23,20 +23,22 @@ use runtime::{
 use super::error;
 use crate::shard::Answer;
 
-/// Answers with an order.
+/// Answers with an order. What is sealed in it is opened with `key`, which was had before anything was done; where
+/// nothing was sealed then, the key is looked up now.
 pub async fn order(
     status: StatusCode,
     answer: &Answer<order::State>,
+    key: Option<DataKey>,
     keys: &DataKeys,
 ) -> Result<HttpResponse, Problem> {
     // An accepted command always leaves an order.
     let stored = stored_order(&answer.state, answer.version).ok_or_else(Problem::not_found)?;
-    let key = if stored.is_sealed() {
-        keys.get(stored.customer_id)
+    let key = match key {
+        None if stored.is_sealed() => keys
+            .get(stored.customer_id)
             .await
-            .map_err(|error| error::not_shown(&error))?
-    } else {
-        None
+            .map_err(|error| error::not_shown(&error))?,
+        known => known,
     };
     let shown = stored.open(key.as_ref()).map_err(error::of_not_shown)?;
     let mut response = head(status, answer.version, answer.token);
@@ -46,19 +48,15 @@ pub async fn order(
     Ok(response.json(shown))
 }
 
-/// Answers with a user.
-pub async fn user(
+/// Answers with a user, whose `key` was had before anything was done.
+pub fn user(
     status: StatusCode,
     answer: &Answer<user::State>,
-    keys: &DataKeys,
+    key: &DataKey,
 ) -> Result<HttpResponse, Problem> {
     let user = answer.state.user().ok_or_else(Problem::not_found)?;
-    let key = keys
-        .get(user.id)
-        .await
-        .map_err(|error| error::not_shown(&error))?;
     let shown = stored_user(user, answer.version)
-        .open(key.as_ref())
+        .open(Some(key))
         .map_err(error::of_not_shown)?;
     Ok(head(status, answer.version, answer.token).json(shown))
 }

@@ -166,14 +166,16 @@ fn now() -> Timestamp {
     OffsetDateTime::now_utc().into()
 }
 
-/// A command together with what the request's headers say about it.
+/// A command together with what the request's headers say about it, and what its `body` weighs.
 fn request(
     request: &HttpRequest,
+    body: &[u8],
     command: Command,
     expected: Option<IfMatch>,
     idempotency: Option<IdempotencyRequest>,
 ) -> Request {
     Request {
+        bytes: body.len(),
         command,
         expected,
         idempotency,

@@ -18,7 +18,7 @@ use super::{
     read::{self, Contents},
     request as shard_request,
 };
-use crate::shard::{Accepted, Answer, Command, IdempotencyRequest, Request};
+use crate::shard::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
 
 /// `POST /orders`
 pub async fn create(
@@ -33,7 +33,7 @@ pub async fn create(
     let new = read::new_order(&body)?;
     let customer_id = new.customer_id.unwrap_or(caller.user_id);
     check_customer(&api, caller, customer_id).await?;
-    let contents = seal(&api, customer_id, new.contents)
+    let (contents, data_key) = seal(&api, customer_id, new.contents)
         .await?
         .ok_or_else(|| {
             // A key is destroyed when its user is erased; tokens live a little longer.
@@ -67,10 +67,10 @@ pub async fn create(
     let command = command(order_id, caller, action);
     let answer = submit(
         &api,
-        shard_request(&request, command, expected, idempotency),
+        shard_request(&request, &body, command, expected, idempotency),
     )
     .await?;
-    answer::order(StatusCode::CREATED, &answer, &api.data_keys).await
+    answer::order(StatusCode::CREATED, &answer, data_key, &api.data_keys).await
 }
 
 /// `PUT /orders/{id}`
@@ -82,22 +82,30 @@ pub async fn replace(
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
     let expected = IfMatch::of_request(request.headers())?;
-    let replacement = read::replacement(&body)?;
+    // Prices are read in the order's currency, and sealed is with its customer's key. That there is no such order is
+    // said in its turn.
+    let found = match path_id(&request) {
+        Ok(id) => api.shards.order(id).await.map(|state| (id, state)),
+        Err(_) => Err(Refused::NotFound),
+    };
+    let order = found.as_ref().ok().and_then(|(_, state)| state.order());
+    let order = order.filter(|order| caller.may_see(order.customer_id));
+    let contents = read::replacement(&body, order.map(|order| order.currency))?;
     let expected = expected.ok_or_else(Problem::precondition_required)?;
-    let id: OrderId = path_id(&request)?;
-    // Prices are read in the order's currency, and sealed is with its customer's key.
-    let state = api.shards.order(id).await.map_err(error::of_refused)?;
-    let order = state
-        .order()
-        .filter(|order| caller.is_admin() || order.customer_id == caller.user_id);
-    let order = order.ok_or_else(Problem::not_found)?;
-    let contents = replacement.in_currency(order.currency)?;
-    let contents = seal(&api, order.customer_id, contents)
+    let (id, _) = *found
+        .as_ref()
+        .map_err(|refused| error::of_refused(*refused))?;
+    let (order, contents) = order.zip(contents).ok_or_else(Problem::not_found)?;
+    let (contents, data_key) = seal(&api, order.customer_id, contents)
         .await?
         .ok_or_else(Problem::not_found)?;
     let command = command(id, caller, Action::Update { contents });
-    let answer = submit(&api, shard_request(&request, command, Some(expected), None)).await?;
-    answer::order(StatusCode::OK, &answer, &api.data_keys).await
+    let answer = submit(
+        &api,
+        shard_request(&request, &body, command, Some(expected), None),
+    )
+    .await?;
+    answer::order(StatusCode::OK, &answer, data_key, &api.data_keys).await
 }
 
 /// `PUT /orders/{id}/status`
@@ -114,7 +122,7 @@ pub async fn set_status(
         status: change.status,
         reason: change.reason,
     };
-    step(&request, &api, caller, expected, action).await
+    step(&request, &body, &api, caller, expected, action).await
 }
 
 /// `POST /orders/{id}/cancel`, also without a body.
@@ -127,23 +135,40 @@ pub async fn cancel(
     let body = json::body_or_empty_object(&request, payload, JSON).await?;
     let expected = IfMatch::of_request(request.headers())?;
     let reason = read::reasoned(&body)?.reason;
-    step(&request, &api, caller, expected, Action::Cancel { reason }).await
+    let action = Action::Cancel { reason };
+    step(&request, &body, &api, caller, expected, action).await
 }
 
 async fn step(
     request: &HttpRequest,
+    body: &[u8],
     api: &Api,
     caller: Caller,
     expected: Option<IfMatch>,
     action: Action,
 ) -> Result<HttpResponse, Problem> {
     let id = path_id(request)?;
-    let answer = submit(
-        api,
-        shard_request(request, command(id, caller, action), expected, None),
-    )
-    .await?;
-    answer::order(StatusCode::OK, &answer, &api.data_keys).await
+    let data_key = key_of(api, caller, id).await?;
+    let command = command(id, caller, action);
+    let answer = submit(api, shard_request(request, body, command, expected, None)).await?;
+    answer::order(StatusCode::OK, &answer, data_key, &api.data_keys).await
+}
+
+/// The key that an order is to be shown with, had before anything is done: what was done must be possible to show.
+async fn key_of(api: &Api, caller: Caller, id: OrderId) -> Result<Option<DataKey>, Problem> {
+    let state = api.shards.order(id).await.map_err(error::of_refused)?;
+    let order = state.order().filter(|order| {
+        let contents = &order.contents;
+        let is_sealed = contents.shipping_address.is_some() || contents.note.is_some();
+        is_sealed && caller.may_see(order.customer_id)
+    });
+    match order {
+        Some(order) => {
+            let key = api.data_keys.get(order.customer_id).await;
+            key.map_err(error::of_data_key)
+        }
+        None => Ok(None),
+    }
 }
 
 fn command(id: OrderId, caller: Caller, action: Action) -> Command {
@@ -200,12 +225,13 @@ fn no_such_customer() -> Problem {
     refused.err().unwrap_or_else(Problem::not_found)
 }
 
-/// Seals the personal part with the customer's key; `None` when that is needed and destroyed.
+/// Seals the personal part with the customer's key, which comes along where it was needed; `None` when it is needed
+/// and destroyed.
 async fn seal(
     api: &Api,
     customer_id: UserId,
     contents: Contents,
-) -> Result<Option<order::Contents>, Problem> {
+) -> Result<Option<(order::Contents, Option<DataKey>)>, Problem> {
     let Contents {
         lines,
         shipping_address,
@@ -219,7 +245,7 @@ async fn seal(
             note: None,
             attributes,
         };
-        return Ok(Some(contents));
+        return Ok(Some((contents, None)));
     }
     let Some(key) = api
         .data_keys
@@ -239,12 +265,13 @@ async fn seal(
     let note = note
         .map(|note| sealed(&key, customer_id, Field::Note, note.as_str()))
         .transpose()?;
-    Ok(Some(order::Contents {
+    let contents = order::Contents {
         lines,
         shipping_address,
         note,
         attributes,
-    }))
+    };
+    Ok(Some((contents, Some(key))))
 }
 
 fn sealed(key: &DataKey, subject: UserId, field: Field, text: &str) -> Result<Sealed, Problem> {

@@ -3,7 +3,7 @@
 mod order;
 mod user;
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use domain::values::Invalid;
 use runtime::json::{self, Json, Place};
@@ -29,9 +29,17 @@ fn valid<T>(outcome: Result<T, Invalid>, place: &Place<'_>) -> Option<T> {
     }
 }
 
+/// Reads a text without the blanks around it, as all that is no secret is read.
+fn trimmed<'a>(value: Json<'a>, place: &Place<'_>) -> Option<Cow<'a, str>> {
+    Some(match json::text(value, place)? {
+        Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
+        Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
+    })
+}
+
 /// A reader of ids.
 fn id<T: std::str::FromStr<Err: fmt::Display>>(value: Json<'_>, place: &Place<'_>) -> Option<T> {
-    match json::text(value, place)?.parse() {
+    match trimmed(value, place)?.parse() {
         Ok(id) => Some(id),
         Err(_) => place.fail("not_uuid", "must be a UUID such as 0192f3a4-…, hyphenated"),
     }

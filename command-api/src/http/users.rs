@@ -61,7 +61,7 @@ pub async fn register(
                 command,
             };
             api.shards
-                .submit(shard_request(&request, command, None, None))
+                .submit(shard_request(&request, &body, command, None, None))
                 .await
                 .map_err(Failed::Refused)
         }
@@ -159,15 +159,10 @@ pub async fn update_profile(
     let expected = IfMatch::of_request(request.headers())?;
     let profile = read::profile(&body)?;
     let id: UserId = path_id(&request)?;
-    if id != caller.user_id && !caller.is_admin() {
+    if !caller.may_see(id) {
         return Err(Problem::not_found());
     }
-    let key = api
-        .data_keys
-        .get(id)
-        .await
-        .map_err(error::of_data_key)?
-        .ok_or_else(Problem::not_found)?;
+    let key = key_of(&api, id).await?;
     let seal = |field, text: &str| sealed(&key, id, field, text);
     let patch = ProfilePatch {
         name: profile
@@ -184,8 +179,12 @@ pub async fn update_profile(
         order_sms: profile.order_sms,
     };
     let command = command(id, caller, Action::UpdateProfile(patch));
-    let answer = submit(&api, shard_request(&request, command, expected, None)).await?;
-    answer::user(StatusCode::OK, &answer, &api.data_keys).await
+    let answer = submit(
+        &api,
+        shard_request(&request, &body, command, expected, None),
+    )
+    .await?;
+    answer::user(StatusCode::OK, &answer, &key)
 }
 
 /// `PUT /users/{id}/role`
@@ -199,14 +198,30 @@ pub async fn change_role(
     let expected = IfMatch::of_request(request.headers())?;
     let role = read::new_role(&body)?;
     let id: UserId = path_id(&request)?;
+    if !caller.may_see(id) {
+        return Err(Problem::not_found());
+    }
+    let key = key_of(&api, id).await?;
     let command = command(id, caller, Action::ChangeRole { role });
-    let answer = submit(&api, shard_request(&request, command, expected, None)).await?;
+    let answer = submit(
+        &api,
+        shard_request(&request, &body, command, expected, None),
+    )
+    .await?;
     // Sessions with the old role end. Asked again, nothing is recorded and this is done again.
     api.sessions
         .end_all(id)
         .await
         .map_err(|error| error::not_shown(&error))?;
-    answer::user(StatusCode::OK, &answer, &api.data_keys).await
+    answer::user(StatusCode::OK, &answer, &key)
+}
+
+/// The key that a user's record is sealed with; whoever has none is unknown or erased. Had before anything is done, so
+/// that what was done can be shown.
+async fn key_of(api: &Api, id: UserId) -> Result<DataKey, Problem> {
+    let key = api.data_keys.get(id).await;
+    key.map_err(error::of_data_key)?
+        .ok_or_else(Problem::not_found)
 }
 
 fn command(id: UserId, caller: Caller, action: Action) -> Command {

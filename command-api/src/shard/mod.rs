@@ -32,14 +32,16 @@ use event_log::{
 use events::ids::{CommandId, EmailHash, OrderId, UserId};
 use owner::{Owner, Task};
 use parking_lot::{Mutex, RwLock};
-use runtime::health::Health;
-use tokio::sync::{oneshot, watch};
+use runtime::health::{Component, Health};
+use tokio::sync::{Semaphore, oneshot, watch};
 use uuid::Uuid;
 
 pub use request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
 
 /// Commands that wait for one shard at most; more are refused.
 const QUEUE_COMMANDS_MAX: usize = 4_096;
+/// Bytes of the bodies of all commands under way at most, in the whole process; more commands are refused.
+const UNDER_WAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a caller waits for the answer to a command.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 /// How long giving a shard up waits for the batch under way; the fence covers what takes longer.
@@ -57,24 +59,27 @@ pub struct Shards(Arc<Inner>);
 
 struct Inner {
     count: u16,
-    /// The queues of the owned shards.
-    owned: RwLock<BTreeMap<u16, Sender<Task>>>,
+    /// The owned shards.
+    owned: RwLock<BTreeMap<u16, Way>>,
     /// For spreading new streams over them.
     next: AtomicUsize,
     /// How many processors this process may use.
     cores: usize,
+    /// The bytes that commands under way may still add.
+    room: Arc<Semaphore>,
+}
+
+/// The way to one owner.
+struct Way {
+    queue: Sender<Task>,
+    /// Whether it handles commands, or is still taking the shard up.
+    serving: Arc<AtomicBool>,
 }
 
 /// Keeps this process in the group of owners.
 pub struct Ownerships {
     membership: Arc<Membership>,
     failure: watch::Receiver<Option<String>>,
-}
-
-/// The thread of an owner, as the group's listener sees it.
-struct Running {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
 }
 
 impl Shards {
@@ -91,54 +96,34 @@ impl Shards {
             owned: RwLock::default(),
             next: AtomicUsize::new(0),
             cores: std::thread::available_parallelism().map_or(1, NonZero::get),
+            room: Arc::new(Semaphore::new(UNDER_WAY_BYTES_MAX)),
         }));
         let (failed, failure) = watch::channel(None);
         let ownership = health.component("ownership");
         ownership.waiting(NO_SHARDS);
         // The owners need the membership, whose listener makes them: it is handed over once it is there.
         let (hand_over, handed_over) = crossbeam_channel::bounded::<Arc<Membership>>(1);
+        let landlord = Landlord {
+            shards: shards.clone(),
+            kafka: kafka.clone(),
+            schemas,
+            health,
+            ownership,
+            failed,
+            running: Mutex::default(),
+        };
         let membership = Mutex::new(None);
-        let running = Mutex::new(BTreeMap::<u16, Running>::new());
-        let listener = {
-            let (shards, kafka) = (shards.clone(), kafka.clone());
-            move |change| match change {
-                Ownership::Assigned(assigned) => {
-                    let mut slot = membership.lock();
-                    let Some(member) = slot.take().or_else(|| handed_over.recv().ok()) else {
-                        return;
-                    };
-                    for shard in assigned {
-                        let owner = Owning {
-                            shards: &shards,
-                            kafka: &kafka,
-                            schemas: &schemas,
-                            health: &health,
-                        };
-                        match owner.start(shard, &member, &failed) {
-                            Ok(owner) => drop(running.lock().insert(shard, owner)),
-                            Err(error) => drop(
-                                failed.send(Some(format!("no thread for shard {shard}: {error}"))),
-                            ),
-                        }
-                    }
-                    *slot = Some(member);
-                    ownership.ready();
-                }
-                Ownership::Revoked(revoked) => {
-                    tracing::info!(?revoked, "giving shards up");
-                    let mut running = running.lock();
-                    shards.give_up(
-                        revoked
-                            .iter()
-                            .filter_map(|shard| running.remove(shard).map(|owner| (*shard, owner)))
-                            .collect(),
-                    );
-                    if running.is_empty() {
-                        ownership.waiting(NO_SHARDS);
-                    }
-                }
-                Ownership::Failed(reason) => drop(failed.send(Some(reason))),
+        let listener = move |change| match change {
+            Ownership::Assigned(assigned) => {
+                let mut slot = membership.lock();
+                let Some(member) = slot.take().or_else(|| handed_over.recv().ok()) else {
+                    return;
+                };
+                landlord.assigned(assigned, &member);
+                *slot = Some(member);
             }
+            Ownership::Revoked(revoked) => landlord.revoked(&revoked),
+            Ownership::Failed(reason) => drop(landlord.failed.send(Some(reason))),
         };
         let membership = Arc::new(Membership::join(&kafka, instance, Arc::new(listener))?);
         // The receiver lives in the listener, which lives in the membership.
@@ -159,6 +144,8 @@ impl Shards {
             Command::User { id, .. } => ids::shard_of(id, self.0.count),
             Command::Register { email_hash, .. } => ids::shard_of(email_hash, self.0.count),
         };
+        let bytes = u32::try_from(request.bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.0.room).try_acquire_many_owned(bytes);
         let (reply, answer) = oneshot::channel();
         let claimed = Arc::new(AtomicBool::new(false));
         let id = CommandId(Uuid::now_v7());
@@ -168,6 +155,7 @@ impl Shards {
                 request: Box::new(request),
                 id,
                 claimed: Arc::clone(&claimed),
+                room: room.map_err(|_| Refused::Unavailable(QUEUE_FULL))?,
                 reply,
             },
         )?;
@@ -242,42 +230,26 @@ impl Shards {
 
     fn enqueue(&self, shard: u16, task: Task) -> Result<(), Refused> {
         let owned = self.0.owned.read();
-        let queue = owned.get(&shard).ok_or(Refused::Unavailable(NOT_OWNED))?;
-        queue.try_send(task).map_err(|refused| match refused {
+        let way = owned.get(&shard).ok_or(Refused::Unavailable(NOT_OWNED))?;
+        way.queue.try_send(task).map_err(|refused| match refused {
             TrySendError::Full(_) => Refused::Unavailable(QUEUE_FULL),
             TrySendError::Disconnected(_) => Refused::Unavailable(NOT_OWNED),
         })
     }
 
-    /// A shard for a new stream. Not every owned one takes part: each core can keep one transaction busy, and
-    /// more shards than that only make the transactions smaller.
+    /// A shard for a new stream: one that is being served, if any is. Not every one takes part: each core can keep one
+    /// transaction busy, and more shards than that only make the transactions smaller.
     fn any_owned(&self) -> Option<u16> {
         let owned = self.0.owned.read();
         let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let taking_part = owned.len().min(self.0.cores);
-        owned.keys().nth(turn.checked_rem(taking_part)?).copied()
-    }
-
-    /// Stops owners and waits, bounded, until they have.
-    fn give_up(&self, owners: Vec<(u16, Running)>) {
-        let mut owned = self.0.owned.write();
-        for (shard, owner) in &owners {
-            owned.remove(shard);
-            owner.stop.store(true, Ordering::Release);
-        }
-        drop(owned);
-        let until = Instant::now() + GIVE_UP_WAIT_MAX;
-        for (shard, owner) in owners {
-            while !owner.thread.is_finished() && Instant::now() < until {
-                std::thread::sleep(GIVE_UP_CHECK);
-            }
-            if !owner.thread.is_finished() {
-                tracing::warn!(
-                    shard,
-                    "the batch under way takes long; its outcome is the log's to tell"
-                );
-            }
-        }
+        let is_served = |way: &Way| way.serving.load(Ordering::Acquire);
+        let served = owned.values().filter(|way| is_served(way)).count();
+        let taking_part = if served == 0 { owned.len() } else { served }.min(self.0.cores);
+        owned
+            .iter()
+            .filter(|(_, way)| served == 0 || is_served(way))
+            .nth(turn.checked_rem(taking_part)?)
+            .map(|(shard, _)| *shard)
     }
 }
 
@@ -296,37 +268,55 @@ impl Ownerships {
     }
 }
 
-/// What it takes to start an owner.
-struct Owning<'a> {
-    shards: &'a Shards,
-    kafka: &'a KafkaSettings,
-    schemas: &'a Arc<Schemas>,
-    health: &'a Health,
+/// Starts an owner for each shard that the group gives to this node, and ends it when the group takes the shard back.
+struct Landlord {
+    shards: Shards,
+    kafka: KafkaSettings,
+    schemas: Arc<Schemas>,
+    health: Health,
+    ownership: Component,
+    failed: watch::Sender<Option<String>>,
+    running: Mutex<BTreeMap<u16, Running>>,
 }
 
-impl Owning<'_> {
-    fn start(
-        &self,
-        shard: u16,
-        membership: &Arc<Membership>,
-        failed: &watch::Sender<Option<String>>,
-    ) -> std::io::Result<Running> {
+/// The thread of an owner.
+struct Running {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Landlord {
+    fn assigned(&self, shards: Vec<u16>, membership: &Arc<Membership>) {
+        for shard in shards {
+            match self.start(shard, membership) {
+                Ok(owner) => drop(self.running.lock().insert(shard, owner)),
+                Err(error) => {
+                    let reason = format!("no thread for shard {shard}: {error}");
+                    drop(self.failed.send(Some(reason)));
+                }
+            }
+        }
+        self.ownership.ready();
+    }
+
+    fn start(&self, shard: u16, membership: &Arc<Membership>) -> std::io::Result<Running> {
         let (queue, tasks) = crossbeam_channel::bounded(QUEUE_COMMANDS_MAX);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, serving) = (Arc::default(), Arc::default());
         let owner = Owner {
             shard,
             kafka: self.kafka.clone(),
-            schemas: Arc::clone(self.schemas),
+            schemas: Arc::clone(&self.schemas),
             membership: Arc::clone(membership),
             tasks,
             stop: Arc::clone(&stop),
+            serving: Arc::clone(&serving),
             health: self.health.component(format!("shard {shard}")),
         };
         // Not ready from this moment on, so that readiness never flickers.
         owner.health.waiting("taking the shard up");
         let dies = PanicAlarm {
             shard,
-            failed: failed.clone(),
+            failed: self.failed.clone(),
         };
         let thread = std::thread::Builder::new()
             .name(format!("shard-{shard}"))
@@ -334,8 +324,40 @@ impl Owning<'_> {
                 let _alarm = dies;
                 owner.run();
             })?;
-        self.shards.0.owned.write().insert(shard, queue);
+        let way = Way { queue, serving };
+        self.shards.0.owned.write().insert(shard, way);
         Ok(Running { stop, thread })
+    }
+
+    /// Stops owners and waits, bounded, until they have.
+    fn revoked(&self, shards: &[u16]) {
+        tracing::info!(?shards, "giving shards up");
+        let mut running = self.running.lock();
+        let mut owned = self.shards.0.owned.write();
+        let mut ending = Vec::new();
+        for shard in shards {
+            owned.remove(shard);
+            if let Some(owner) = running.remove(shard) {
+                owner.stop.store(true, Ordering::Release);
+                ending.push((*shard, owner.thread));
+            }
+        }
+        drop(owned);
+        let until = Instant::now() + GIVE_UP_WAIT_MAX;
+        for (shard, thread) in ending {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(GIVE_UP_CHECK);
+            }
+            if !thread.is_finished() {
+                tracing::warn!(
+                    shard,
+                    "the batch under way takes long; its outcome is the log's to tell"
+                );
+            }
+        }
+        if running.is_empty() {
+            self.ownership.waiting(NO_SHARDS);
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use event_log::{
 };
 use events::{Envelope, Topic, ids::CommandId};
 use runtime::{consistency::ConsistencyToken, health::Component};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     decide::decide,
@@ -42,6 +42,9 @@ use super::{
 
 /// Commands in one transaction at most.
 const BATCH_COMMANDS_MAX: usize = 2_000;
+/// Bytes of the bodies of the commands in one transaction, beyond which no further command is added to it: so many are
+/// delivered well within the time that a transaction has.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often an idle owner looks whether it is to stop.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 /// The waits between attempts to take a shard up.
@@ -66,6 +69,8 @@ pub enum Task {
         id: CommandId,
         /// Set by whoever comes first: the owner that takes it, or the caller that gives it up.
         claimed: Arc<AtomicBool>,
+        /// What it weighs, of all that may be under way.
+        room: OwnedSemaphorePermit,
         /// Where the answer goes. Dropped without one, the outcome is unknown.
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },
@@ -98,6 +103,8 @@ pub struct Owner {
     pub tasks: Receiver<Task>,
     /// Set when the shard is given up.
     pub stop: Arc<AtomicBool>,
+    /// Set while commands are handled.
+    pub serving: Arc<AtomicBool>,
     /// How the shard is.
     pub health: Component,
 }
@@ -142,8 +149,10 @@ type InDoubt = HashMap<CommandId, Pending>;
 struct Pending {
     answer: Accepted,
     reply: oneshot::Sender<Result<Accepted, Refused>>,
-    /// The last of its events that the log holds.
-    recorded: Option<Place>,
+    /// How many events it has.
+    events: usize,
+    /// Where the log holds them, as far as it was read.
+    recorded: Vec<Place>,
 }
 
 impl Owner {
@@ -182,11 +191,16 @@ impl Owner {
     fn term(&self, in_doubt: &mut InDoubt, wait: &mut Duration) -> StepDown {
         let mut term = match self.take_up(in_doubt) {
             Ok(term) => term,
+            // Whatever failed, the shard is somebody else's by now.
+            Err(_) if self.stopped() => return StepDown::Stopped,
             Err(step_down) => return step_down,
         };
         *wait = RETRY_WAIT_MIN;
         self.health.ready();
-        match self.serve(&mut term, in_doubt) {
+        self.serving.store(true, Ordering::Release);
+        let ended = self.serve(&mut term, in_doubt);
+        self.serving.store(false, Ordering::Release);
+        match ended {
             Ok(()) => StepDown::Stopped,
             Err(step_down) => step_down,
         }
@@ -196,6 +210,9 @@ impl Owner {
     fn take_up(&self, in_doubt: &mut InDoubt) -> Result<Term, StepDown> {
         self.health.waiting("taking the shard up");
         let confirmed = self.confirm()?;
+        if self.stopped() {
+            return Err(StepDown::Stopped);
+        }
         // First the fence, then the reading: nobody can write behind our back any more.
         let writer = ShardWriter::open(&self.kafka, Arc::clone(&self.schemas), self.shard)?;
         let mut state = ShardState::default();
@@ -216,7 +233,7 @@ impl Owner {
                         .map(|error| format!("{place}: {error}"));
                 }
                 if let Some(pending) = in_doubt.get_mut(&command) {
-                    pending.recorded = Some(place);
+                    pending.recorded.push(place);
                 }
             },
         )?;
@@ -256,14 +273,16 @@ impl Owner {
             term.state
                 .forget_keys(time::OffsetDateTime::now_utc().into());
             let mut batch = Batch::default();
-            let tasks = std::iter::once(first)
-                .chain(self.tasks.try_iter())
-                .take(BATCH_COMMANDS_MAX);
-            for task in tasks {
+            let mut next = Some(first);
+            while let Some(task) = next {
                 if let Err(broken) = batch.take(task, &mut term.state) {
                     batch.refuse();
                     return Err(StepDown::Failed(broken));
                 }
+                next = match batch.is_full() {
+                    true => None,
+                    false => self.tasks.try_recv().ok(),
+                };
             }
             self.settle(batch, term, in_doubt)?;
         }
@@ -283,9 +302,14 @@ impl Owner {
             if term.confirmed.elapsed() > CONFIRMATION_AGE_MAX {
                 match self.confirm() {
                     Ok(confirmed) => term.confirmed = confirmed,
-                    Err(step_down) => {
+                    Err(step_down @ (StepDown::Stopped | StepDown::NotOwner)) => {
                         batch.refuse();
                         return Err(step_down);
+                    }
+                    // Nobody could be asked, which is no reason to give up a writer that nobody has fenced.
+                    Err(StepDown::Failed(_)) => {
+                        batch.refuse();
+                        return Ok(());
                     }
                 }
             }
@@ -306,8 +330,14 @@ impl Owner {
             }
             batch.set_tokens(self.shard, &offsets);
         }
+        let wrote = !batch.events.is_empty();
         batch.set_other_tokens(self.shard, &term.reached);
         batch.answer(&term.state);
+        if wrote && term.writer.lost_a_connection() {
+            return Err(StepDown::Failed(
+                "a connection to Kafka broke during a transaction".to_owned(),
+            ));
+        }
         Ok(())
     }
 
@@ -330,6 +360,7 @@ struct Batch {
     events: Vec<Envelope>,
     replies: Vec<Reply>,
     reads: Vec<Question>,
+    bytes: usize,
 }
 
 struct Reply {
@@ -339,12 +370,18 @@ struct Reply {
     answer: Result<Accepted, Refused>,
     reply: oneshot::Sender<Result<Accepted, Refused>>,
     key: Option<IdempotencyRequest>,
+    /// Given back with the answer.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Batch {
+    fn is_full(&self) -> bool {
+        self.replies.len() + self.reads.len() >= BATCH_COMMANDS_MAX || self.bytes >= BATCH_BYTES_MAX
+    }
+
     /// Decides a command; the error says why the shard cannot be trusted any more.
     fn take(&mut self, task: Task, state: &mut ShardState) -> Result<(), String> {
-        let (request, id, reply) = match task {
+        let (request, id, room, reply) = match task {
             Task::Read(read) => {
                 self.reads.push(read);
                 return Ok(());
@@ -353,12 +390,13 @@ impl Batch {
                 request,
                 id,
                 claimed,
+                room,
                 reply,
             } => {
                 if claimed.swap(true, Ordering::AcqRel) {
                     return Ok(()); // Given up by its caller, who said that nothing was done.
                 }
-                (request, id, reply)
+                (request, id, room, reply)
             }
         };
         let key = request.idempotency.clone();
@@ -379,6 +417,7 @@ impl Batch {
                 return Err(broken.to_string());
             }
         };
+        self.bytes += room.num_permits();
         let first = self.events.len();
         self.events.extend(decision.events);
         let events = first..self.events.len();
@@ -388,6 +427,7 @@ impl Batch {
             answer: decision.answer,
             reply,
             key,
+            _room: room,
         });
         Ok(())
     }
@@ -449,19 +489,21 @@ impl Batch {
         self.refuse();
         let written: Vec<Reply> = written;
         for Reply {
-            id, answer, reply, ..
+            id,
+            events,
+            answer,
+            reply,
+            ..
         } in written
         {
             if let Ok(answer) = answer {
-                let recorded = None;
-                in_doubt.insert(
-                    id,
-                    Pending {
-                        answer,
-                        reply,
-                        recorded,
-                    },
-                );
+                let pending = Pending {
+                    answer,
+                    reply,
+                    events: events.len(),
+                    recorded: Vec::new(),
+                };
+                in_doubt.insert(id, pending);
             }
         }
     }
@@ -470,14 +512,15 @@ impl Batch {
 impl Pending {
     /// Says what the log says, once the shard was read to its end.
     fn answer(mut self) {
-        let answer = match self.recorded {
-            Some(Place {
-                topic,
-                partition,
-                offset,
-            }) => {
-                self.answer.set_token(token(topic, partition, offset));
+        let answer = match self.recorded.last() {
+            Some(last) if self.recorded.len() == self.events => {
+                let token = token(last.topic, last.partition, last.offset);
+                self.answer.set_token(token);
                 Ok(self.answer)
+            }
+            Some(last) => {
+                tracing::error!(at = %last, "the log holds a part of a command");
+                Err(Refused::OutcomeUnknown)
             }
             None => Err(Refused::Unavailable("the command was not recorded")),
         };

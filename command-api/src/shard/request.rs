@@ -20,6 +20,8 @@ pub struct Request {
     pub correlation_id: CorrelationId,
     /// W3C trace context of the caller.
     pub traceparent: Option<String>,
+    /// How long its body was: what it weighs while it is under way.
+    pub bytes: usize,
 }
 
 /// What to do, and with which stream.

@@ -74,6 +74,7 @@ fn order_request(actor: Actor, action: Action) -> Request {
         idempotency: None,
         correlation_id: CorrelationId(Uuid::from_u128(9)),
         traceparent: None,
+        bytes: 1,
     }
 }
 
@@ -118,6 +119,7 @@ fn register(id: UserId, address: EmailHash) -> Request {
         idempotency: None,
         correlation_id: CorrelationId(Uuid::from_u128(9)),
         traceparent: None,
+        bytes: 1,
     }
 }
 

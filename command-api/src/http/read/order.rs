@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use domain::{
-    money::Decimal,
+    money::{self, Decimal},
     order::NewStatus,
     values::{
         Address, AddressParts, Attributes, Invalid, InvalidPart, LINES_MAX, LineName, Lines,
@@ -16,7 +16,7 @@ use runtime::{
     problem::Problem,
 };
 
-use super::{id, parsed, valid};
+use super::{id, parsed, trimmed, valid};
 
 /// A body of `POST /orders`.
 #[derive(Debug)]
@@ -42,28 +42,6 @@ pub struct Contents {
     pub attributes: Attributes,
 }
 
-/// A body of `PUT /orders/{id}`: everything but the currency of its prices, which only the order knows.
-#[derive(Debug)]
-pub struct Replacement {
-    lines: Vec<UnpricedLine>,
-    shipping_address: Option<Address>,
-    note: Option<Note>,
-    attributes: Attributes,
-}
-
-impl Replacement {
-    /// The contents, priced in the order's currency; the problem `invalid` where the prices do not fit it.
-    pub fn in_currency(self, currency: Currency) -> Result<Contents, Problem> {
-        let lines = json::check(|place| priced(self.lines, currency, &place.member("lines")))?;
-        Ok(Contents {
-            lines,
-            shipping_address: self.shipping_address,
-            note: self.note,
-            attributes: self.attributes,
-        })
-    }
-}
-
 /// A body of `PUT /orders/{id}/status`.
 #[derive(Debug)]
 pub struct StatusChange {
@@ -80,59 +58,32 @@ pub struct Reasoned {
     pub reason: Option<Reason>,
 }
 
-#[derive(Debug)]
-struct UnpricedLine {
-    sku: Sku,
-    name: Option<LineName>,
-    quantity: Quantity,
-    unit_price: Decimal,
-}
-
 /// Reads a body of `POST /orders`.
 pub fn new_order(bytes: &[u8]) -> Result<NewOrder, Problem> {
     json::read(bytes, |value, place| {
         let mut fields = Fields::of(value, place)?;
         let customer_id = fields.optional("customer_id", id);
         let currency = fields.required("currency", |value, place| {
-            let code = json::text(value, place)?;
-            valid(code.trim().parse().map_err(Invalid::from), place)
+            valid(trimmed(value, place)?.parse().map_err(Invalid::from), place)
         });
-        // Each price is checked where it stands, together with all else that may be wrong with its line.
-        let lines = fields.required("lines", |value, place| lines(value, place, currency));
-        let lines = match (currency, lines) {
-            (Some(currency), Some(lines)) => priced(lines, currency, &place.member("lines")),
-            (Some(_), None) | (None, Some(_)) | (None, None) => None,
-        };
-        let rest = free_parts(&mut fields);
+        let contents = contents(&mut fields, currency);
         fields.refuse_others();
-        let (shipping_address, note, attributes) = rest;
         Some(NewOrder {
             customer_id: customer_id?,
             currency: currency?,
-            contents: Contents {
-                lines: lines?,
-                shipping_address: shipping_address?,
-                note: note?,
-                attributes: attributes?.unwrap_or_default(),
-            },
+            contents: contents??,
         })
     })
 }
 
-/// Reads a body of `PUT /orders/{id}`.
-pub fn replacement(bytes: &[u8]) -> Result<Replacement, Problem> {
+/// Reads a body of `PUT /orders/{id}`, whose prices are in the order's currency. Where the order is not known, and so
+/// no currency, the rest is checked and `None` returned.
+pub fn replacement(bytes: &[u8], currency: Option<Currency>) -> Result<Option<Contents>, Problem> {
     json::read(bytes, |value, place| {
         let mut fields = Fields::of(value, place)?;
-        // The currency is the order's, which the body does not name.
-        let lines = fields.required("lines", |value, place| lines(value, place, None));
-        let (shipping_address, note, attributes) = free_parts(&mut fields);
+        let contents = contents(&mut fields, currency);
         fields.refuse_others();
-        Some(Replacement {
-            lines: lines?,
-            shipping_address: shipping_address?,
-            note: note?,
-            attributes: attributes?.unwrap_or_default(),
-        })
+        contents
     })
 }
 
@@ -140,7 +91,7 @@ pub fn replacement(bytes: &[u8]) -> Result<Replacement, Problem> {
 pub fn status_change(bytes: &[u8]) -> Result<StatusChange, Problem> {
     json::read(bytes, |value, place| {
         let mut fields = Fields::of(value, place)?;
-        let status = fields.required("status", |value, place| match &*json::text(value, place)? {
+        let status = fields.required("status", |value, place| match &*trimmed(value, place)? {
             "in_progress" => Some(NewStatus::InProgress),
             "completed" => Some(NewStatus::Completed),
             "cancelled" => Some(NewStatus::Cancelled),
@@ -168,26 +119,25 @@ pub fn reasoned(bytes: &[u8]) -> Result<Reasoned, Problem> {
     })
 }
 
-type FreeParts = (
-    Option<Option<Address>>,
-    Option<Option<Note>>,
-    Option<Option<Attributes>>,
-);
-
-fn free_parts(fields: &mut Fields<'_, '_>) -> FreeParts {
-    (
-        fields.optional("shipping_address", address),
-        fields.optional("note", parsed(Note::parse)),
-        fields.optional("attributes", attributes),
-    )
+/// The part of an order that can be replaced; `Some(None)` where nothing is wrong but the currency is not known.
+fn contents(fields: &mut Fields<'_, '_>, currency: Option<Currency>) -> Option<Option<Contents>> {
+    let lines = fields.required("lines", |value, place| lines(value, place, currency));
+    let shipping_address = fields.optional("shipping_address", address);
+    let note = fields.optional("note", parsed(Note::parse));
+    let attributes = fields.optional("attributes", attributes);
+    let (lines, shipping_address) = (lines?, shipping_address?);
+    let (note, attributes) = (note?, attributes?.unwrap_or_default());
+    Some(lines.map(|lines| Contents {
+        lines,
+        shipping_address,
+        note,
+        attributes,
+    }))
 }
 
-fn lines(
-    value: Json<'_>,
-    place: &Place<'_>,
-    currency: Option<Currency>,
-) -> Option<Vec<UnpricedLine>> {
-    match &value {
+/// The lines with amounts and total, all that is wrong reported at once.
+fn lines(value: Json<'_>, place: &Place<'_>, currency: Option<Currency>) -> Option<Option<Lines>> {
+    let read = match &value {
         Json::Array(items) if items.len() > LINES_MAX => {
             valid(Err(Invalid::TooMany { max: LINES_MAX }), place)
         }
@@ -198,10 +148,17 @@ fn lines(
         | Json::Number(_)
         | Json::Text(_)
         | Json::Object(_) => json::array(value, place, |value, place| line(value, place, currency)),
+    };
+    let Some(lines) = read?.into_iter().collect::<Option<Vec<NewLine>>>() else {
+        return Some(None);
+    };
+    match Lines::parse(lines) {
+        Ok(lines) => Some(Some(lines)),
+        Err(part) => fail(&part, place),
     }
 }
 
-fn line(value: Json<'_>, place: &Place<'_>, currency: Option<Currency>) -> Option<UnpricedLine> {
+fn line(value: Json<'_>, place: &Place<'_>, currency: Option<Currency>) -> Option<Option<NewLine>> {
     let mut fields = Fields::of(value, place)?;
     let sku = fields.required("sku", parsed(Sku::parse));
     let name = fields.optional("name", parsed(LineName::parse));
@@ -210,56 +167,27 @@ fn line(value: Json<'_>, place: &Place<'_>, currency: Option<Currency>) -> Optio
         valid(Quantity::parse(pieces), place)
     });
     let unit_price = fields.required("unit_price", |value, place| {
-        let text = json::text(value, place)?;
-        let price = valid(Decimal::parse(&text).map_err(Invalid::from), place)?;
-        match currency {
-            Some(currency) => {
-                let fits = price.in_currency(currency).map(|_| price);
-                valid(fits.map_err(Invalid::from), place)
-            }
-            None => Some(price),
-        }
+        let price = Decimal::parse(&trimmed(value, place)?);
+        let price = valid(price.map_err(Invalid::from), place)?;
+        let fitting = currency.map(|currency| price.in_currency(currency));
+        valid(fitting.transpose().map_err(Invalid::from), place)
     });
     fields.refuse_others();
-    Some(UnpricedLine {
-        sku: sku?,
-        name: name?,
-        quantity: quantity?,
-        unit_price: unit_price?,
-    })
-}
-
-/// The lines with their prices in `currency`, with amounts and total.
-fn priced(unpriced: Vec<UnpricedLine>, currency: Currency, place: &Place<'_>) -> Option<Lines> {
-    let count = unpriced.len();
-    let mut lines = Vec::with_capacity(count);
-    for (index, line) in unpriced.into_iter().enumerate() {
-        let UnpricedLine {
-            sku,
-            name,
-            quantity,
-            unit_price,
-        } = line;
-        match unit_price.in_currency(currency) {
-            Ok(unit_price) => lines.push(NewLine {
-                sku,
-                name,
-                quantity,
-                unit_price,
-            }),
-            Err(error) => {
-                let line = place.item(index);
-                valid::<()>(Err(error.into()), &line.member("unit_price"));
-            }
-        }
-    }
-    if lines.len() < count {
-        return None;
-    }
-    match Lines::parse(lines) {
-        Ok(lines) => Some(lines),
-        Err(part) => fail(&part, place),
-    }
+    let (sku, name, quantity) = (sku?, name?, quantity?);
+    let Some(unit_price) = unit_price? else {
+        return Some(None);
+    };
+    // Here and not only with the total, so that every line that is too much is named.
+    valid(
+        money::amount(quantity, unit_price).map_err(Invalid::from),
+        place,
+    )?;
+    Some(Some(NewLine {
+        sku,
+        name,
+        quantity,
+        unit_price,
+    }))
 }
 
 fn address(value: Json<'_>, place: &Place<'_>) -> Option<Address> {

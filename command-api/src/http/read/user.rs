@@ -8,7 +8,7 @@ use runtime::{
 };
 use zeroize::Zeroizing;
 
-use super::parsed;
+use super::{parsed, trimmed};
 
 /// A body of `POST /register`.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub fn refresh_token(bytes: &[u8]) -> Result<Zeroizing<String>, Problem> {
 pub fn new_role(bytes: &[u8]) -> Result<Role, Problem> {
     json::read(bytes, |value, place| {
         let mut fields = Fields::of(value, place)?;
-        let role = fields.required("role", |value, place| match &*json::text(value, place)? {
+        let role = fields.required("role", |value, place| match &*trimmed(value, place)? {
             "user" => Some(Role::User),
             "admin" => Some(Role::Admin),
             _ => place.fail("not_a_role", "must be user or admin"),

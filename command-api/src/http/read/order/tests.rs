@@ -154,6 +154,20 @@ fn money_is_checked_against_the_currency_and_for_overflow() {
 }
 
 #[test]
+fn every_line_that_is_too_much_is_named_beside_all_else() {
+    let much = json!({"sku": "A", "quantity": 2, "unit_price": " 92233720368547758.07 "});
+    let bad = json!({"sku": "", "quantity": 2, "unit_price": "92233720368547758.07"});
+    assert_eq!(
+        refused(&json!({"currency": "EUR", "lines": [much, bad, much]})),
+        owned(&[
+            ("/lines/0", "too_large"),
+            ("/lines/1/sku", "too_short"),
+            ("/lines/2", "too_large"),
+        ])
+    );
+}
+
+#[test]
 fn an_order_has_1_to_2000_lines() {
     let order = |count: usize| {
         let line = json!({"sku": "A", "quantity": 1, "unit_price": "1"});
@@ -208,21 +222,23 @@ fn what_is_no_json_is_unreadable() {
 fn a_replacement_is_priced_in_the_orders_currency() {
     let mut body = good();
     body.as_object_mut().unwrap().remove("currency");
-    let read = || replacement(body.to_string().as_bytes()).unwrap();
+    body["colour"] = json!("red");
+    let colour = ("/colour", "unknown");
+    let read = |body: &Value, currency: Option<&str>| {
+        let currency = currency.map(|code| code.parse().unwrap());
+        replacement(body.to_string().as_bytes(), currency)
+    };
     assert_eq!(
-        read()
-            .in_currency("EUR".parse().unwrap())
-            .unwrap()
-            .lines
-            .total_minor(),
-        2_500
+        errors(read(&body, Some("JPY"))),
+        owned(&[("/lines/0/unit_price", "too_many_decimals"), colour])
     );
+    assert_eq!(errors(read(&body, None)), owned(&[colour]));
+    body.as_object_mut().unwrap().remove("colour");
+    let contents = read(&body, Some("EUR")).unwrap().unwrap();
+    assert_eq!(contents.lines.total_minor(), 2_500);
+    assert!(read(&body, None).unwrap().is_none());
     assert_eq!(
-        errors(read().in_currency("JPY".parse().unwrap())),
-        owned(&[("/lines/0/unit_price", "too_many_decimals")])
-    );
-    assert_eq!(
-        errors(replacement(good().to_string().as_bytes())),
+        errors(read(&good(), Some("EUR"))),
         owned(&[("/currency", "unknown")])
     );
 }
