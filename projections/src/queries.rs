@@ -1,7 +1,7 @@
 //! What every query does before and after it asks its read model: waiting for the caller's own writes,
 //! opening personal data, and saying in one place what a failure means to a client.
 
-use std::{collections::HashMap, future::Future};
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use actix_web::http::header::HeaderMap;
 use events::{Topic, ids::UserId, sealed::DataKey};
@@ -22,6 +22,23 @@ use crate::{
 const QUERY_TIMEOUT_S: u64 = 5;
 const RETRY_AFTER_S: u32 = 1;
 
+/// What a query wants to be true before it is answered: read before anything else of the request is judged.
+pub struct After {
+    token: Option<ConsistencyToken>,
+    patience: Duration,
+}
+
+impl After {
+    /// The consistency token of a request and how long it may be waited for; the problem
+    /// `invalid-consistency-token` where it is none.
+    pub fn of_request(headers: &HeaderMap) -> Result<Self, Problem> {
+        Ok(Self {
+            token: ConsistencyToken::of_request(headers)?,
+            patience: patience(headers),
+        })
+    }
+}
+
 /// Everything that queries are answered from.
 #[derive(Clone)]
 pub struct Queries {
@@ -40,17 +57,13 @@ pub struct Queries {
 impl Queries {
     /// The generation of `model` to ask, once the read model of the request's consistency token has got
     /// there. A token of the other topic is waited for just the same.
-    pub async fn generation(
-        &self,
-        model: Model,
-        headers: &HeaderMap,
-    ) -> Result<Generation, Problem> {
-        if let Some(token) = ConsistencyToken::of_request(headers)? {
+    pub async fn generation(&self, model: Model, after: After) -> Result<Generation, Problem> {
+        if let Some(token) = after.token {
             let mut served = match token.topic {
                 Topic::Users => self.users_served.clone(),
                 Topic::Orders => self.orders_served.clone(),
             };
-            let reached = served.reached(token, patience(headers)).await;
+            let reached = served.reached(token, after.patience).await;
             reached.map_err(|_| Problem::not_yet_consistent(RETRY_AFTER_S))?;
         }
         let served = match model {

@@ -38,10 +38,11 @@ pub async fn rebuild<M: ReadModel>(
     let lock = RebuildLock::take(pool, M::MODEL).await?;
     model.prepare().await.context("preparing")?;
     let from = await_noticed(model, &mut say).await?;
-    for dropped in model.drop_others().await? {
+    // First the new one: from now on no rebuild that was begun before can swap its generation in.
+    let to = model.begin_generation().await?;
+    for dropped in model.drop_others(to).await? {
         say(format!("dropped generation {dropped}"));
     }
-    let to = model.begin_generation().await?;
     say(format!(
         "{from} is live and stays so; filling {to} from the beginning of the log"
     ));
@@ -73,7 +74,10 @@ pub async fn rebuild<M: ReadModel>(
             report.different
         );
     }
-    let comparison = compare(model, from, to).await?;
+    let comparison = compare(model, from, to).await.unwrap_or_else(|error| {
+        // What is damaged there is what one rebuilds for.
+        format!("not compared with {from}: {error:#}")
+    });
     // Comparing took its time: a last step, so that little is left to catch up on after the swap.
     filling.catch_up().await?;
     filling.lock.confirm().await?;

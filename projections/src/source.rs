@@ -107,7 +107,7 @@ impl<E: TryFrom<Event>> Source<E> {
             FeedItem::Undecodable { place, reason } => {
                 // Everything before it has been handed out.
                 self.extend(gathered, place.partition, Vec::new(), place.offset);
-                gathered.undecodable.push((place, reason));
+                gathered.undecodable.push((place, reason.to_string()));
             }
         }
     }

@@ -47,8 +47,11 @@ pub trait ReadModel: Clone + Send + Sync + 'static {
         from: Generation,
         to: Generation,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Drops every generation but the live one; returns what was dropped.
-    fn drop_others(&self) -> impl Future<Output = Result<Vec<Generation>, StoreError>> + Send;
+    /// Drops every generation but the live one and the one that was just `begun`; returns what was dropped.
+    fn drop_others(
+        &self,
+        begun: Generation,
+    ) -> impl Future<Output = Result<Vec<Generation>, StoreError>> + Send;
     /// Hands out every stored state, as hashes, in no particular order.
     fn scan(
         &self,

@@ -145,6 +145,8 @@ impl<M: ReadModel> Worker<M> {
         let generation = within(QUESTION_TIMEOUT_S, self.model.pointer()).await?.live;
         within(QUESTION_TIMEOUT_S, self.model.mend_view()).await?;
         let mut follower = Follower::open(&self.model, log, generation).await?;
+        // Another process may have got further: queries here need not wait for a round of our own.
+        self.live.tell(generation, follower.positions());
         tracing::info!(model = M::MODEL.name(), generation = generation.0, positions = ?follower.positions(), "following the log");
         self.component.ready();
         report_halts(M::MODEL, 0);

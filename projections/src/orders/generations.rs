@@ -148,14 +148,17 @@ pub(super) async fn swap(
     mend_view(store).await
 }
 
-pub(super) async fn drop_others(store: &OrderStore) -> Result<Vec<Generation>, StoreError> {
+pub(super) async fn drop_others(
+    store: &OrderStore,
+    begun: Generation,
+) -> Result<Vec<Generation>, StoreError> {
     let live = pointer(store).await?.live;
     let mut dropped = Vec::new();
     for name in store.database.list_collection_names().await? {
         let Some(generation) = Generation::of_storage(Model::Orders, &name) else {
             continue;
         };
-        if generation != live {
+        if generation != live && generation != begun {
             // First the checkpoint: whoever still writes there notices and goes elsewhere.
             checkpoints(store).delete_one(doc! { "_id": &name }).await?;
             store.collection(generation).drop().await?;

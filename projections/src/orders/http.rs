@@ -17,18 +17,15 @@ use serde::Serialize;
 use super::{fold::Order, list::OrderFilter, store::Page};
 use crate::{
     model::Model,
-    queries::{Queries, ask, not_shown},
+    queries::{After, Queries, ask, not_shown},
     query::{Cursor, Parameters},
 };
 
 /// `GET /orders`, `/orders/{id}`
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(resource("/orders", [(Method::GET, web::get().to(list))]))
-        .service(resource(
-            "/orders/{id}",
-            [(Method::GET, web::get().to(one))],
-        ));
+        .service(resource("/orders", [(Method::GET, web::to(list))]))
+        .service(resource("/orders/{id}", [(Method::GET, web::to(one))]));
 }
 
 async fn one(
@@ -37,13 +34,14 @@ async fn one(
     id: web::Path<String>,
     queries: web::Data<Queries>,
 ) -> Result<HttpResponse, Problem> {
+    let awaited = After::of_request(request.headers())?;
     Parameters::of(&request)?.finish()?;
     // What is no id names nothing, as an unknown one.
     let id: OrderId = id.parse().map_err(|_| Problem::not_found())?;
-    let generation = queries.generation(Model::Orders, request.headers()).await?;
+    let generation = queries.generation(Model::Orders, awaited).await?;
     let order = ask(queries.orders.order(generation, id)).await?;
     let order = order
-        .filter(|order| caller.is_admin() || order.customer_id == caller.user_id)
+        .filter(|order| caller.may_see(order.customer_id))
         .ok_or_else(Problem::not_found)?;
     let key = match stored(&order).is_sealed() {
         true => queries.key(order.customer_id).await?,
@@ -66,6 +64,7 @@ async fn list(
     request: HttpRequest,
     queries: web::Data<Queries>,
 ) -> Result<HttpResponse, Problem> {
+    let awaited = After::of_request(request.headers())?;
     let mut parameters = Parameters::of(&request)?;
     let (limit, cursor) = (parameters.limit(), parameters.cursor()?);
     let status = parameters.optional(
@@ -87,7 +86,7 @@ async fn list(
     let described = described(filter);
     let described: Vec<&str> = described.iter().map(String::as_str).collect();
     let after = cursor.map(|cursor| cursor.place(&described)).transpose()?;
-    let generation = queries.generation(Model::Orders, request.headers()).await?;
+    let generation = queries.generation(Model::Orders, awaited).await?;
     if !caller.is_admin() && filter.customer_id != Some(caller.user_id) {
         // A list shows one's own orders only, and none of one's own is somebody else's.
         return Ok(HttpResponse::Ok().json(List {

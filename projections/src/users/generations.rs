@@ -166,7 +166,10 @@ pub(super) async fn swap(
     Ok(())
 }
 
-pub(super) async fn drop_others(store: &UserStore) -> Result<Vec<Generation>, StoreError> {
+pub(super) async fn drop_others(
+    store: &UserStore,
+    begun: Generation,
+) -> Result<Vec<Generation>, StoreError> {
     let schema = &store.names.schema;
     let mut tx = store.pool.begin().await?;
     let sql =
@@ -185,16 +188,18 @@ pub(super) async fn drop_others(store: &UserStore) -> Result<Vec<Generation>, St
         .iter()
         .filter_map(|(table,)| Generation::of_storage(Model::Users, table))
     {
-        if generation.0 != live {
+        if generation.0 != live && generation != begun {
             let sql = format!("DROP TABLE {}", store.table(generation));
             sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
             dropped.push(generation);
         }
     }
-    let sql = format!("DELETE FROM {schema}.checkpoints WHERE model = $1 AND generation <> $2");
+    let sql =
+        format!("DELETE FROM {schema}.checkpoints WHERE model = $1 AND generation NOT IN ($2, $3)");
     sqlx::query(AssertSqlSafe(sql))
         .bind(Model::Users.name())
         .bind(live)
+        .bind(begun.0)
         .execute(&mut *tx)
         .await?;
     tx.commit().await?;

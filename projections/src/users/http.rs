@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::fold::User;
 use crate::{
     model::Model,
-    queries::{Queries, ask, not_shown},
+    queries::{After, Queries, ask, not_shown},
     query::{Cursor, Parameters},
 };
 
@@ -32,9 +32,9 @@ static NOTHING: LazyLock<Sealed> = LazyLock::new(|| Sealed::from_bytes(Vec::new(
 /// `GET /users`, `/users/me`, `/users/{id}`
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(resource("/users", [(Method::GET, web::get().to(list))]))
-        .service(resource("/users/me", [(Method::GET, web::get().to(me))]))
-        .service(resource("/users/{id}", [(Method::GET, web::get().to(one))]));
+        .service(resource("/users", [(Method::GET, web::to(list))]))
+        .service(resource("/users/me", [(Method::GET, web::to(me))]))
+        .service(resource("/users/{id}", [(Method::GET, web::to(one))]));
 }
 
 async fn me(
@@ -42,8 +42,9 @@ async fn me(
     request: HttpRequest,
     queries: web::Data<Queries>,
 ) -> Result<HttpResponse, Problem> {
+    let awaited = After::of_request(request.headers())?;
     Parameters::of(&request)?.finish()?;
-    answer(&request, &queries, caller, caller.user_id).await
+    answer(awaited, &queries, caller, caller.user_id).await
 }
 
 async fn one(
@@ -52,22 +53,23 @@ async fn one(
     id: web::Path<String>,
     queries: web::Data<Queries>,
 ) -> Result<HttpResponse, Problem> {
+    let awaited = After::of_request(request.headers())?;
     Parameters::of(&request)?.finish()?;
     // What is no id names nothing, as an unknown one.
     let id: UserId = id.parse().map_err(|_| Problem::not_found())?;
-    if id != caller.user_id && !caller.is_admin() {
+    if !caller.may_see(id) {
         return Err(Problem::not_found());
     }
-    answer(&request, &queries, caller, id).await
+    answer(awaited, &queries, caller, id).await
 }
 
 async fn answer(
-    request: &HttpRequest,
+    awaited: After,
     queries: &Queries,
     caller: Caller,
     id: UserId,
 ) -> Result<HttpResponse, Problem> {
-    let generation = queries.generation(Model::Users, request.headers()).await?;
+    let generation = queries.generation(Model::Users, awaited).await?;
     let user = ask(queries.users.user(generation, id)).await?;
     let user = match user {
         Some(user) => user,
@@ -96,6 +98,7 @@ async fn list(
     request: HttpRequest,
     queries: web::Data<Queries>,
 ) -> Result<HttpResponse, Problem> {
+    let awaited = After::of_request(request.headers())?;
     let mut parameters = Parameters::of(&request)?;
     let (limit, cursor) = (parameters.limit(), parameters.cursor()?);
     parameters.finish()?;
@@ -103,8 +106,16 @@ async fn list(
         return Err(Problem::not_allowed("only an admin may list users"));
     }
     let after = cursor.map(|cursor| cursor.place(&[LIST])).transpose()?;
-    let after = after.map(|(created_at, id)| (Timestamp::from_micros(created_at), id));
-    let generation = queries.generation(Model::Users, request.headers()).await?;
+    let after = after
+        .map(|(created_at, id)| {
+            let created_at = Timestamp::from_micros(created_at);
+            // No answer carried a time that Postgres cannot hold.
+            let is_real = created_at.to_utc().is_ok();
+            is_real.then_some((created_at, id))
+        })
+        .map(|place| place.ok_or_else(Problem::invalid_cursor))
+        .transpose()?;
+    let generation = queries.generation(Model::Users, awaited).await?;
     // One more than asked for tells whether there is a next page.
     let mut users = ask(queries.users.users(generation, after, limit + 1)).await?;
     let more = users.len() > usize::from(limit);

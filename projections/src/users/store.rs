@@ -302,8 +302,8 @@ impl ReadModel for UserStore {
         generations::swap(self, from, to).await
     }
 
-    async fn drop_others(&self) -> Result<Vec<Generation>, StoreError> {
-        generations::drop_others(self).await
+    async fn drop_others(&self, begun: Generation) -> Result<Vec<Generation>, StoreError> {
+        generations::drop_others(self, begun).await
     }
 
     async fn scan(

@@ -377,7 +377,7 @@ async fn a_new_generation_is_seen_by_nobody_until_the_swap_and_by_everybody_then
     orders.store.swap(LIVE, next).await.unwrap();
     assert_eq!(documents(&orders, "orders").await.len(), 3);
     assert_eq!(orders.store.pointer().await.unwrap().live, next);
-    assert_eq!(orders.store.drop_others().await.unwrap(), [LIVE]);
+    assert_eq!(orders.store.drop_others(next).await.unwrap(), [LIVE]);
     assert!(matches!(
         orders.store.checkpoint(LIVE).await,
         Err(StoreError::Gone(_, LIVE))
@@ -388,7 +388,7 @@ async fn a_new_generation_is_seen_by_nobody_until_the_swap_and_by_everybody_then
         .await;
     assert!(matches!(late, Err(StoreError::Moved(_))), "{late:?}");
     // What the late writer left behind is dropped with the next rebuild.
-    assert_eq!(orders.store.drop_others().await.unwrap(), [LIVE]);
+    assert_eq!(orders.store.drop_others(next).await.unwrap(), [LIVE]);
     assert_eq!(documents(&orders, "orders").await.len(), 3);
 }
 

@@ -241,7 +241,7 @@ async fn a_new_generation_is_seen_by_nobody_until_the_swap_and_by_everybody_then
         .apply(LIVE, &round(0, 5, vec![(2, erased(user(2), 5))]))
         .await
         .unwrap();
-    assert_eq!(users.store.drop_others().await.unwrap(), [LIVE]);
+    assert_eq!(users.store.drop_others(next).await.unwrap(), [LIVE]);
     assert!(matches!(
         users.store.checkpoint(LIVE).await,
         Err(StoreError::Gone(_, LIVE))
@@ -281,7 +281,10 @@ async fn a_rebuild_that_was_overtaken_cannot_swap() {
         users.store.swap(LIVE, next).await,
         Err(StoreError::Gone(..))
     ));
-    assert_eq!(users.store.drop_others().await.unwrap(), [LIVE, given_up]);
+    assert_eq!(
+        users.store.drop_others(next).await.unwrap(),
+        [LIVE, given_up]
+    );
 }
 
 async fn many(users: &Users) {
