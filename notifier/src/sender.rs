@@ -6,10 +6,10 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use runtime::{health::Component, retry::Backoff};
+use runtime::{health::Component, postgres::in_time, retry::Backoff};
 use sqlx::PgPool;
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
@@ -67,7 +67,7 @@ struct Hands {
     /// Claimed and not yet recorded.
     ids: BTreeSet<i64>,
     /// Until then the provider asked to be left alone.
-    paused_until: Instant,
+    paused_until: watch::Sender<Instant>,
     /// When the ledger is to be looked over next.
     look_over_at: Instant,
     backoff: Backoff,
@@ -83,7 +83,7 @@ impl Sender {
             sending: JoinSet::new(),
             slots: Arc::new(Semaphore::new(self.limits.concurrency)),
             ids: BTreeSet::new(),
-            paused_until: Instant::now(),
+            paused_until: watch::Sender::new(Instant::now()),
             look_over_at: Instant::now(),
             backoff: Backoff::default(),
         };
@@ -96,7 +96,7 @@ impl Sender {
             }
             let room = claimed_max.saturating_sub(hands.ids.len());
             let has_room = room >= claimed_max.div_ceil(2);
-            let look_at_earliest = look_at.max(hands.paused_until);
+            let look_at_earliest = look_at.max(*hands.paused_until.borrow());
             tokio::select! {
                 Some(done) = hands.sending.join_next() => {
                     let mut finished = vec![done?];
@@ -138,7 +138,13 @@ impl Sender {
             hands.look_over_at = Instant::now() + LOOK_OVER_EVERY;
         }
         let lease_ends = Instant::now() + self.limits.lease;
-        let claimed = ledger::claim(&self.pool, self.channel(), room, self.limits.lease).await?;
+        let claimed = in_time(ledger::claim(
+            &self.pool,
+            self.channel(),
+            room,
+            self.limits.lease,
+        ))
+        .await?;
         let is_all = claimed.len() < room;
         self.courier.prepare(&claimed).await;
         for each in claimed {
@@ -151,13 +157,14 @@ impl Sender {
                 each,
                 Arc::clone(&hands.slots),
                 begin_before,
+                hands.paused_until.subscribe(),
                 self.shutdown.clone(),
             ));
         }
         if !is_all {
             return Ok(Instant::now());
         }
-        let next_due_in = ledger::next_due_in(&self.pool, self.channel())
+        let next_due_in = in_time(ledger::next_due_in(&self.pool, self.channel()))
             .await?
             .unwrap_or(LOOK_OVER_EVERY);
         Ok(Instant::now() + next_due_in.clamp(LOOK_PAUSE_MIN, LOOK_OVER_EVERY))
@@ -166,7 +173,13 @@ impl Sender {
     /// Takes back what a dead sender left behind, and counts what waits.
     async fn look_over(&self, hands: &Hands) -> Result<(), sqlx::Error> {
         let own: Vec<i64> = hands.ids.iter().copied().collect();
-        let expired = ledger::expire(&self.pool, self.channel(), &self.schedule, &own).await?;
+        let expired = in_time(ledger::expire(
+            &self.pool,
+            self.channel(),
+            &self.schedule,
+            &own,
+        ))
+        .await?;
         for each in &expired {
             tracing::warn!(
                 id = each.id,
@@ -175,7 +188,7 @@ impl Sender {
             );
             self.count("unknown", ledger::is_dead(&each.change));
         }
-        let waiting = ledger::waiting(&self.pool, self.channel()).await?;
+        let waiting = in_time(ledger::waiting(&self.pool, self.channel())).await?;
         metrics::gauge!("notifier_ledger_due", "channel" => self.channel().name())
             .set(waiting as f64);
         Ok(())
@@ -231,9 +244,10 @@ impl Sender {
             } => {
                 tracing::warn!(id, %event_id, channel, reason, retry_after_seconds = retry_after.map(|pause| pause.as_secs()), "not sent, trying again later");
                 if let Some(pause) = retry_after {
-                    hands.paused_until = hands
+                    let until = Instant::now() + self.schedule.bounded(*pause);
+                    hands
                         .paused_until
-                        .max(Instant::now() + self.schedule.bounded(*pause));
+                        .send_modify(|paused| *paused = until.max(*paused));
                 }
             }
             Outcome::Unknown(reason) => {
@@ -256,10 +270,10 @@ impl Sender {
         let mut backoff = Backoff::default();
         let mut give_up_at = None;
         loop {
-            let attempt = async {
+            let attempt = in_time(async {
                 let mut connection = self.pool.acquire().await?;
                 ledger::record(&mut connection, changes).await
-            };
+            });
             if self.shutdown.is_cancelled() {
                 give_up_at.get_or_insert(Instant::now() + RECORD_AT_END_MAX);
             }
@@ -300,12 +314,14 @@ impl Sender {
     }
 }
 
-/// Delivers one notification as soon as there is a free slot; not at all when that is too late.
+/// Delivers one notification as soon as there is a free slot; not at all when that is too late, or when the provider
+/// has asked to be left alone meanwhile.
 async fn deliver(
     courier: Courier,
     claimed: Claimed,
     slots: Arc<Semaphore>,
     begin_before: Instant,
+    paused_until: watch::Receiver<Instant>,
     shutdown: CancellationToken,
 ) -> (Claimed, Outcome) {
     let slot = tokio::select! {
@@ -314,7 +330,9 @@ async fn deliver(
         slot = slots.acquire() => slot.ok(),
     };
     let outcome = match slot {
-        Some(_slot) if Instant::now() < begin_before => courier.deliver(&claimed).await,
+        Some(_slot) if (*paused_until.borrow()..begin_before).contains(&Instant::now()) => {
+            courier.deliver(&claimed).await
+        }
         Some(_) | None => Outcome::NotTried,
     };
     (claimed, outcome)

@@ -39,6 +39,9 @@ pub enum StoreError {
     /// Postgres failed; whether it applied anything shows in the checkpoint.
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
+    /// Postgres did not answer in this time; whether it applied anything shows in the checkpoint.
+    #[error("Postgres did not answer within {} s", .0.as_secs())]
+    Late(std::time::Duration),
 }
 
 /// The channels that have something new to send.

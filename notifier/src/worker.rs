@@ -7,7 +7,9 @@ use std::{
 };
 
 use event_log::{
-    Feed, FeedItem, KafkaSettings, LogError, Recorded, Schemas, feed, record::Place, topics,
+    Feed, FeedItem, KafkaSettings, LogError, Recorded, Schemas, feed,
+    record::{self, Place},
+    topics,
 };
 use events::Topic;
 use futures_util::FutureExt;
@@ -23,8 +25,10 @@ use crate::{
 
 /// Most events applied in one transaction, give or take one batch of the feed.
 const TRANSACTION_EVENTS_MAX: usize = 2 * feed::BATCH_EVENTS_MAX;
-/// How long a record that cannot be read is tried again before it is set aside: what is missing may be
-/// the registry, which then comes back.
+/// How long one transaction may take before Postgres counts as away.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a record that cannot be read is tried again before it is set aside. While the registry is away, it is
+/// tried for as long as that takes.
 const UNREADABLE_PATIENCE: Duration = Duration::from_secs(30);
 /// The pause before the log is asked again for a record that could not be read.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(2);
@@ -85,7 +89,7 @@ enum Left {
 struct Unreadable {
     place: Place,
     since: Instant,
-    reason: String,
+    reason: record::Unreadable,
 }
 
 impl Worker {
@@ -129,7 +133,7 @@ impl Worker {
         unreadable: &mut BTreeMap<u16, Unreadable>,
     ) -> Result<std::convert::Infallible, Left> {
         let partitions = topics::partition_count(&self.kafka).await?;
-        let mut positions = store::checkpoint(&self.pool, self.topic, partitions).await?;
+        let mut positions = in_time(store::checkpoint(&self.pool, self.topic, partitions)).await?;
         let mut feed = Feed::start(
             &self.kafka,
             Arc::clone(&self.schemas),
@@ -175,7 +179,8 @@ impl Worker {
             to: *to,
         };
         let steps: Vec<Step> = gathered.reached.iter().map(step).collect();
-        let newly_due = store::apply(&self.pool, self.topic, &steps, &gathered.records).await?;
+        let applied = store::apply(&self.pool, self.topic, &steps, &gathered.records);
+        let newly_due = in_time(applied).await?;
         self.wake.all(&newly_due);
         metrics::counter!("notifier_events_total", "topic" => self.topic.name())
             .increment(gathered.records.len() as u64);
@@ -196,17 +201,19 @@ impl Worker {
         positions: &BTreeMap<u16, i64>,
         unreadable: &mut BTreeMap<u16, Unreadable>,
         place: Place,
-        reason: String,
+        reason: record::Unreadable,
     ) -> Result<(), Left> {
         let met = unreadable
             .remove(&place.partition)
             .filter(|met| met.place == place);
-        let met = met.unwrap_or_else(|| Unreadable {
+        let may_pass = matches!(reason, record::Unreadable::RegistryAway(_));
+        let since = met.map_or_else(Instant::now, |met| met.since);
+        let met = Unreadable {
             place,
-            since: Instant::now(),
+            since,
             reason,
-        });
-        if met.since.elapsed() < UNREADABLE_PATIENCE {
+        };
+        if may_pass || met.since.elapsed() < UNREADABLE_PATIENCE {
             unreadable.insert(place.partition, met);
             return Err(Left::Unreadable(place));
         }
@@ -216,10 +223,21 @@ impl Worker {
             from,
             to: place.offset + 1,
         };
-        store::set_aside(&self.pool, self.topic, step, &met.reason).await?;
-        tracing::error!(%place, reason = met.reason, "a record cannot be read and was set aside");
+        let reason = met.reason.to_string();
+        in_time(store::set_aside(&self.pool, self.topic, step, &reason)).await?;
+        tracing::error!(%place, reason, "a record cannot be read and was set aside");
         metrics::counter!("notifier_set_aside_total", "topic" => self.topic.name()).increment(1);
         Err(Left::Unreadable(place))
+    }
+}
+
+/// The outcome of a transaction, or an error when it takes too long: Postgres may have gone without a word.
+async fn in_time<T, E: Into<StoreError>>(
+    transaction: impl Future<Output = Result<T, E>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(TRANSACTION_TIMEOUT, transaction).await {
+        Ok(outcome) => outcome.map_err(Into::into),
+        Err(_) => Err(StoreError::Late(TRANSACTION_TIMEOUT)),
     }
 }
 
@@ -229,7 +247,7 @@ struct Gathered {
     records: Vec<Recorded>,
     reached: BTreeMap<u16, i64>,
     caught_up: BTreeMap<u16, i64>,
-    unreadable: Vec<(Place, String)>,
+    unreadable: Vec<(Place, record::Unreadable)>,
 }
 
 impl Gathered {
