@@ -46,11 +46,24 @@ pub fn beside_others<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// Runs a test that stops, kills or starts processes: nothing else runs meanwhile, and whatever it left broken
-/// is started again.
+/// is mended, also when it fails.
 pub fn alone<T>(test: impl Future<Output = T>) -> T {
     let _mine = SYSTEM.write().unwrap_or_else(PoisonError::into_inner);
-    let _mended = stack::MendedAtTheEnd;
+    let _mended = MendedAtTheEnd;
     RUNTIME.block_on(test)
+}
+
+/// When dropped, mends the system.
+struct MendedAtTheEnd;
+
+impl Drop for MendedAtTheEnd {
+    fn drop(&mut self) {
+        // After a failed test nothing may fail here: a second panic would hide the first.
+        let mended = std::panic::catch_unwind(|| RUNTIME.block_on(stack::mend()));
+        if mended.is_err() && !std::thread::panicking() {
+            panic!("the stack could not be mended, see above");
+        }
+    }
 }
 
 /// Waits until `look` finds what it looks for; fails after `patience` with what it found last.

@@ -71,6 +71,17 @@ pub async fn mend_providers() {
         .is(204);
 }
 
+/// How many requests each ordered fault has met, oldest order first.
+pub async fn met_faults() -> Vec<u64> {
+    let answer = call(Method::GET, &environment::providers_url(), "/faults");
+    let answer = answer.send().await.is(200).json();
+    let faults = answer["items"].as_array().expect("the ordered faults");
+    faults
+        .iter()
+        .filter_map(|fault| fault["met"].as_u64())
+        .collect()
+}
+
 /// What the ledger says about one notification.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct LedgerRow {

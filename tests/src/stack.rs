@@ -4,21 +4,26 @@ use std::{
     collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
+use event_log::topics::partition_count;
+use events::partition::partition_of;
 use reqwest::Method;
 
-use crate::{environment, eventually, http::call};
+use crate::{environment, eventually, http::call, people, postbox::mend_providers};
 
 /// After a fault ends, service is back within this time.
 pub const BACK_WITHIN: Duration = Duration::from_secs(30);
+/// How long a command of the stack or of ours may take: longer than `scripts/stack` waits for anything.
+const COMMAND_WITHIN: Duration = Duration::from_secs(240);
 /// Every process that a test may break, in the order they are started.
-const BREAKABLE: [&str; 6] = [
+const BREAKABLE: [&str; 7] = [
     "postgres",
     "mongodb",
     "kafka",
+    "registry",
     "command-api-1",
     "projections",
     "notifier",
@@ -26,28 +31,31 @@ const BREAKABLE: [&str; 6] = [
 
 /// Runs `scripts/stack`; the answer is what it printed.
 pub async fn stack(arguments: &[&str]) -> String {
-    let arguments: Vec<String> = arguments.iter().map(|each| (*each).to_owned()).collect();
-    tokio::task::spawn_blocking(move || stack_now(&arguments))
-        .await
-        .expect("scripts/stack ran")
-}
-
-fn stack_now(arguments: &[String]) -> String {
     let script = std::env::var_os("ORDERLOG_STACK_BIN").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/stack"),
         PathBuf::from,
     );
-    let ran = Command::new(&script)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", script.display()));
+    let mut command = Command::new(&script);
+    command.args(arguments);
+    let ran = run_to_its_end(command).await;
     assert!(
         ran.status.success(),
         "scripts/stack {arguments:?}: {}",
         String::from_utf8_lossy(&ran.stderr)
     );
     String::from_utf8_lossy(&ran.stdout).into_owned()
+}
+
+/// Runs a command with nothing to read; fails when it takes longer than [`COMMAND_WITHIN`], and ends it then.
+async fn run_to_its_end(mut command: Command) -> Output {
+    command.stdin(Stdio::null());
+    let shown = format!("{command:?}");
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true);
+    tokio::time::timeout(COMMAND_WITHIN, command.output())
+        .await
+        .unwrap_or_else(|_| panic!("{shown}: not within {COMMAND_WITHIN:?}"))
+        .unwrap_or_else(|error| panic!("{shown}: {error}"))
 }
 
 /// What `scripts/stack env` says now.
@@ -62,22 +70,65 @@ pub async fn current_environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// When dropped, starts whatever does not run, and ends additional nodes and ordered faults.
-pub struct MendedAtTheEnd;
-
-impl Drop for MendedAtTheEnd {
-    fn drop(&mut self) {
-        // After a failed test nothing may fail here: a second panic would hide the first.
-        let mend = || {
-            for name in BREAKABLE {
-                stack_now(&["start".to_owned(), name.to_owned()]);
-            }
-            stack_now(&["stop".to_owned(), "command-api-2".to_owned()]);
-        };
-        if std::panic::catch_unwind(mend).is_err() && !std::thread::panicking() {
-            panic!("the stack could not be mended, see above");
-        }
+/// Starts whatever does not run, ends additional nodes and ordered faults, and waits until every shard is at home.
+pub async fn mend() {
+    for name in BREAKABLE {
+        stack(&["start", name]).await;
     }
+    stack(&["stop", "command-api-2"]).await;
+    mend_providers().await;
+    for base in [
+        environment::command_url(),
+        environment::query_url(),
+        environment::notifier_url(),
+    ] {
+        ready(&base).await;
+    }
+    every_shard_is_at_home().await;
+}
+
+/// Waits until the first node answers for every shard: an order that does not exist is not found there.
+async fn every_shard_is_at_home() {
+    let admin = people::admin().await;
+    let partitions = partition_count(&environment::kafka())
+        .await
+        .expect("the number of partitions");
+    for shard in 0..partitions {
+        let id = std::iter::repeat_with(uuid::Uuid::now_v7)
+            .find(|id| partition_of(id.to_string().as_bytes(), partitions) == shard);
+        let path = format!("/orders/{}/cancel", id.expect("an id on the shard"));
+        eventually("every shard to be at home", BACK_WITHIN, async || {
+            let answer = admin.command(Method::POST, &path).send().await;
+            if answer.status == 404 {
+                Ok(())
+            } else {
+                Err(format!("shard {shard}: {answer:?}"))
+            }
+        })
+        .await;
+    }
+}
+
+/// Starts a process after a fault, which ends with that; returns when it is ready and `serves` says that service
+/// is back. Fails when both together take longer than [`BACK_WITHIN`].
+pub async fn recovers(name: &str, serves: impl AsyncFnOnce()) {
+    let begun = Instant::now();
+    stack(&["start", name]).await;
+    serves().await;
+    let took = begun.elapsed();
+    assert!(
+        took <= BACK_WITHIN,
+        "{name}: service was back after {took:?}"
+    );
+}
+
+/// The value of a counter without labels that a service shows; 0 as long as it was never counted up.
+pub async fn counter(base: &str, name: &str) -> f64 {
+    let answer = call(Method::GET, base, "/metrics").send().await.is(200);
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        .unwrap_or(0.0)
 }
 
 /// A program of ours, started by a test with settings of its own; killed when dropped.
@@ -141,14 +192,8 @@ impl Drop for OwnProcess {
 /// Runs a program of ours to its end with the settings of the stack; success or not, and what it printed.
 pub async fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(binary(program));
-    command
-        .args(arguments)
-        .envs(current_environment().await)
-        .stdin(Stdio::null());
-    let ran = tokio::task::spawn_blocking(move || command.output())
-        .await
-        .expect("it ran")
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    command.args(arguments).envs(current_environment().await);
+    let ran = run_to_its_end(command).await;
     let printed = [ran.stdout, ran.stderr].concat();
     (
         ran.status.success(),

@@ -107,7 +107,7 @@ fn texts_are_trimmed() {
 #[test]
 fn an_order_goes_its_way_and_the_log_tells_it() {
     beside_others(async {
-        let (user, admin) = (registered_user().await, admin().await);
+        let (user, admin) = (registered_user().await, &admin().await);
         let id = user.creates(&full_order()).await.text("id");
         let updated = put(&user, &id, "\"1\"", &contents_of("TEA-2"))
             .await
@@ -171,7 +171,7 @@ fn an_order_can_be_cancelled_by_either_door() {
 #[test]
 fn an_admin_can_cancel_what_is_in_progress() {
     beside_others(async {
-        let (user, admin) = (registered_user().await, admin().await);
+        let (user, admin) = (registered_user().await, &admin().await);
         let id = user.creates(&order_request()).await.text("id");
         set_status(admin, &id, "in_progress").await.is(200);
         let body = cancel(&user, &id).await.problem(409, "rule-broken");
@@ -186,7 +186,7 @@ fn an_admin_can_cancel_what_is_in_progress() {
 #[test]
 fn asking_for_what_already_is_changes_nothing() {
     beside_others(async {
-        let (user, admin) = (registered_user().await, admin().await);
+        let (user, admin) = (registered_user().await, &admin().await);
         let created = user.creates(&full_order()).await;
         let id = created.text("id");
         let mut same = full_order();
@@ -229,7 +229,7 @@ fn asking_for_what_already_is_changes_nothing() {
 #[test]
 fn rules_are_named_where_they_forbid() {
     beside_others(async {
-        let (user, admin) = (registered_user().await, admin().await);
+        let (user, admin) = (registered_user().await, &admin().await);
         let rule = |answer: &Answer| {
             answer.problem(409, "rule-broken")["rule"]
                 .as_str()
@@ -264,7 +264,7 @@ fn rules_are_named_where_they_forbid() {
 #[test]
 fn if_match_is_honoured_wherever_it_is_sent() {
     beside_others(async {
-        let (user, admin) = (registered_user().await, admin().await);
+        let (user, admin) = (registered_user().await, &admin().await);
         let id = user.creates(&order_request()).await.text("id");
         put(&user, &id, "\"1\"", &contents_of("A")).await.is(200);
         let steps = [

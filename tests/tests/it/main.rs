@@ -6,6 +6,7 @@ mod accounts;
 mod commands;
 mod faults;
 mod idempotency;
+mod import;
 mod limits;
 mod log;
 mod money;

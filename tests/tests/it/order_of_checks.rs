@@ -15,7 +15,7 @@ fn of_two_wrong_things_the_earlier_is_answered() {
         let (user, stranger, admin) = (
             registered_user().await,
             registered_user().await,
-            admin().await,
+            &admin().await,
         );
         let id = user.creates(&order_request()).await.text("id");
         let (order, status) = (format!("/orders/{id}"), format!("/orders/{id}/status"));

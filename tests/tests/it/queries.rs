@@ -118,7 +118,7 @@ fn pages_hold_still_while_orders_arrive() {
         let mut token = String::new();
         for number in 0..7 {
             token = user
-                .creates(&order_of(&format!("SKU-{number}")))
+                .creates_visibly(&order_of(&format!("SKU-{number}")))
                 .await
                 .consistency_token();
         }
@@ -156,7 +156,9 @@ fn a_list_can_be_asked_for_one_status() {
         let user = registered_user().await;
         let mut token = String::new();
         for number in 0..6 {
-            let created = user.creates(&order_of(&format!("SKU-{number}"))).await;
+            let created = user
+                .creates_visibly(&order_of(&format!("SKU-{number}")))
+                .await;
             token = created.consistency_token();
             if number % 2 == 0 {
                 let path = format!("/orders/{}/cancel", created.text("id"));
@@ -200,7 +202,8 @@ fn a_cursor_is_bound_to_its_list() {
         let (user, other) = (registered_user().await, registered_user().await);
         let mut token = String::new();
         for _ in 0..3 {
-            token = user.creates(&order_request()).await.consistency_token();
+            let created = user.creates_visibly(&order_request()).await;
+            token = created.consistency_token();
         }
         let first = user
             .query("/orders?limit=1&status=created")

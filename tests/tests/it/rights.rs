@@ -86,7 +86,7 @@ fn only_an_admin_orders_for_somebody_else() {
         let (customer, other, admin) = (
             registered_user().await,
             registered_user().await,
-            admin().await,
+            &admin().await,
         );
         let mut order = order_request();
         order["customer_id"] = json!(customer.id);
@@ -120,7 +120,7 @@ fn only_an_admin_orders_for_somebody_else() {
 #[test]
 fn an_admin_reads_and_changes_what_belongs_to_others() {
     beside_others(async {
-        let (user, admin) = (registered_user().await, admin().await);
+        let (user, admin) = (registered_user().await, &admin().await);
         let created = user.creates(&order_request()).await;
         let path = format!("/orders/{}", created.text("id"));
         let read = admin
