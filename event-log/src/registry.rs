@@ -119,9 +119,9 @@ impl Schemas {
             .block_on(get_schema_by_id(id, &self.settings))
             .map_err(|error| {
                 let reason = format!("schema {id}: {error}");
-                match error.retriable {
-                    true => Unreadable::RegistryAway(reason),
-                    false => Unreadable::Wrong(reason),
+                match is_unknown(&error) {
+                    true => Unreadable::Wrong(reason),
+                    false => Unreadable::RegistryAway(reason),
                 }
             })?;
         let writer: Arc<WriterSchema> = Arc::new(
@@ -193,13 +193,17 @@ fn unreachable(error: SRCError) -> RegistryError {
 fn not_registered(subject: &str) -> impl FnOnce(SRCError) -> RegistryError {
     let subject = subject.to_owned();
     move |error| {
-        // The library gives the status only as text.
-        if error.error.contains("status 404") {
+        if is_unknown(&error) {
             RegistryError::NotRegistered(subject)
         } else {
             unreachable(error)
         }
     }
+}
+
+/// Whether the registry answered that it does not know what was asked for. The library gives the status only as text.
+fn is_unknown(error: &SRCError) -> bool {
+    error.error.contains("status 404")
 }
 
 fn parsed(json: &str) -> Option<serde_json::Value> {

@@ -1,8 +1,8 @@
 //! What operators run by hand: rebuild, verify, status, show. Text for people on standard output.
 
 use anyhow::Context;
-use event_log::Schemas;
-use runtime::postgres;
+use event_log::{Schemas, registry::RegistryError};
+use runtime::{postgres, retry::Backoff};
 
 use crate::{
     model::Model,
@@ -17,6 +17,8 @@ use crate::{
 };
 
 const APPLICATION: &str = "projections by hand";
+/// How often the schema registry is asked for the schemas at most.
+const REGISTRY_ATTEMPTS_MAX: usize = 5;
 
 /// `projections rebuild`
 pub async fn rebuild(settings: &RebuildSettings) -> anyhow::Result<()> {
@@ -131,8 +133,18 @@ async fn log(places: &Places) -> anyhow::Result<Log> {
         .install_default()
         .ok();
     let kafka = places.kafka.clone();
-    Ok(Log {
-        schemas: Schemas::load(&kafka).await?,
-        kafka,
-    })
+    let mut backoff = Backoff::default();
+    for _ in 1..REGISTRY_ATTEMPTS_MAX {
+        match Schemas::load(&kafka).await {
+            Ok(schemas) => return Ok(Log { kafka, schemas }),
+            // It may have lost its database a moment ago.
+            Err(error @ RegistryError::Unreachable(_)) => {
+                eprintln!("projections: {error}; trying again");
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let schemas = Schemas::load(&kafka).await?;
+    Ok(Log { kafka, schemas })
 }

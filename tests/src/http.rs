@@ -18,8 +18,6 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 const PROBLEM_JSON: &str = "application/problem+json";
 
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-    // Another test library of the same process may have been quicker; one provider is as good as the other.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .connect_timeout(CONNECTED_WITHIN)
         .timeout(ANSWER_WITHIN)

@@ -29,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// One runtime for all tests, so that they can share connections.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    // Fails only when a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
