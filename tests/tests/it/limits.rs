@@ -155,3 +155,23 @@ fn texts_and_numbers_have_their_lengths() {
         cancel("r".repeat(500)).await.is(200);
     });
 }
+
+#[test]
+fn the_largest_order_that_is_accepted_goes_all_the_way() {
+    const BODY_BYTES_MAX: usize = 1024 * 1024;
+    beside_others(async {
+        let user = registered_user().await;
+        // Characters of four bytes: next to no byte of the body is left out in the event.
+        let line = json!({
+            "sku": "\u{20000}".repeat(64), "name": "\u{20000}".repeat(200), "quantity": 1, "unit_price": "0",
+        });
+        let mut order = order_request();
+        order["lines"] = json!([]);
+        let room = BODY_BYTES_MAX - order.to_string().len();
+        let count = room / (line.to_string().len() + 1);
+        order["lines"] = json!(vec![line; count]);
+        assert!(order.to_string().len() > BODY_BYTES_MAX - 2_000);
+        let created = user.creates_visibly(&order).await;
+        assert_eq!(created.json()["lines"].as_array().unwrap().len(), count);
+    });
+}

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use end_to_end::{
     beside_others,
+    environment::query_url,
     http::Answer,
     orders::{order_of, order_request},
     people::{User, registered_user},
@@ -269,5 +270,21 @@ fn everybody_sees_his_own_orders() {
         let foreign = page(&other, &format!("customer_id={}", one.id)).await;
         let none = foreign.status != 200 || foreign.json()["items"] == json!([]);
         assert!(none, "somebody else's orders: {foreign:?}");
+    });
+}
+
+#[test]
+fn a_head_says_what_a_get_would() {
+    beside_others(async {
+        let user = registered_user().await;
+        let created = user.creates_visibly(&order_request()).await;
+        let order = format!("/orders/{}", created.text("id"));
+        for path in [order.as_str(), "/orders", "/users/me"] {
+            let head = end_to_end::http::call(Method::HEAD, &query_url(), path);
+            let head = head.token(&user.token).send().await.is(200);
+            let get = user.query(path).send().await.is(200);
+            assert!(head.body.is_empty());
+            assert_eq!(head.header_if_there("etag"), get.header_if_there("etag"));
+        }
     });
 }
