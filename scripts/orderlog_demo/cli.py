@@ -2,12 +2,13 @@
 
 import argparse
 import shutil
+import signal
 import time
 
 from orderlog_stack import services, stack
 from orderlog_stack.components import Postgres
 from orderlog_stack.home import Home
-from orderlog_stack.report import Failure, show_failure
+from orderlog_stack.report import EXPECTED, Failure, say, show_failure
 
 from .events import Listener
 from .screen import Screen
@@ -29,14 +30,22 @@ def main():
         prog="scripts/demo", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     begun = time.monotonic()
+    signal.signal(signal.SIGTERM, _end)
     try:
         _demo(Home.from_environment(), begun)
-    except Failure as failure:
-        show_failure(failure, program="demo")
+    except EXPECTED as error:
+        show_failure(error, program="demo")
+        if not getattr(error, "log", None):
+            say("  what runs: scripts/stack status; what a process says: scripts/stack logs NAME")
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _end(number, _frame):
+    """As an exception, so that what the demo itself started is ended."""
+    raise SystemExit(128 + number)
 
 
 def _demo(home, begun):
@@ -47,7 +56,7 @@ def _demo(home, begun):
         stack.status(home)
         row.count = str(len(stack.names(home)))
     settings = services.settings(home)
-    listener = Listener(settings["KAFKA_BOOTSTRAP_SERVERS"])
+    listener = Listener(home, settings["KAFKA_BOOTSTRAP_SERVERS"])
     try:
         walk = Walk(screen, home, settings, Postgres(home), listener)
         walk.run()
@@ -70,9 +79,10 @@ def _finish(screen, settings, walk, took_s):
     print("\nWhat happened")
     screen.table()
     print(f"   everything, {took_s:.0f} s\n")
-    commands, queries = walk.commands, walk.queries
+    nodes, queries = settings["ORDERLOG_COMMAND_URLS"].split(","), settings["ORDERLOG_QUERY_URL"]
+    commands = nodes[0]
     print(f"""It is running now
-   commands        {commands}
+   commands        {" or, when one answers 503, ".join(nodes)}
    queries         {queries}
    sent messages   {settings["ORDERLOG_PROVIDERS_URL"]}/
    Kafka           {settings["KAFKA_BOOTSTRAP_SERVERS"]}

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 
 from orderlog_stack.report import Failure
 
@@ -13,6 +14,16 @@ ATTEMPTS_MAX = 10
 RETRY_AFTER_S_MAX = 5
 
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Api:
+    """Where one of the APIs is asked, and the logs of the processes that answer there."""
+
+    urls: list
+    """One per node."""
+    logs: list
+    """In the same order."""
 
 
 class Answer:
@@ -27,28 +38,42 @@ class Answer:
         return self.body[name]
 
 
-def call(screen, method, url, body=None, token=None, expect=(200,), shown=True, **headers):
+def call(screen, method, api, path, body=None, token=None, expect=(200,), shown=True, **headers):
     """Sends one request, shows it and its answer; another status than expected is a failure.
 
-    503 says that nothing was decided: the request is repeated after `Retry-After`.
-    Headers are given as keyword arguments, `If_Match="..."`.
+    A node that answers 503 does not own the shard, or cannot work now: the next one is asked, and all of them again
+    after `Retry-After`. Headers are given as keyword arguments, `If_Match="..."`.
     """
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     if shown:
-        screen.request(method, "/" + url.split("/", 3)[-1], body, headers)
-    for attempt in range(1, ATTEMPTS_MAX + 1):
-        answer = _send(method, url, body, {**headers, **({"Authorization": f"Bearer {token}"} if token else {})})
-        if answer.status != 503 or attempt == ATTEMPTS_MAX:
-            break
-        time.sleep(min(float(answer.headers.get("Retry-After") or 1), RETRY_AFTER_S_MAX))
+        screen.request(method, path, body, headers)
+    authorization = {"Authorization": f"Bearer {token}"} if token else {}
+    answer, log = _first_answer(method, api, path, body, {**headers, **authorization})
     if shown:
         screen.answer(answer.status, answer.body, answer.headers)
     if answer.status not in expect:
-        raise Failure(f"{method} {url} answered {answer.status}, not {expect}: {json.dumps(answer.body)[:500]}")
+        raise Failure(f"{method} {path} answered {answer.status}, not {expect}: {json.dumps(answer.body)[:500]}", log)
     return answer
 
 
-def _send(method, url, body, headers):
+def _first_answer(method, api, path, body, headers):
+    for attempt in range(1, ATTEMPTS_MAX + 1):
+        for url, log in zip(api.urls, api.logs):
+            answer = _send(method, url + path, body, headers, log)
+            if answer.status != 503 or not _may_be_repeated(answer, headers):
+                return answer, log
+        if attempt < ATTEMPTS_MAX:
+            time.sleep(min(float(answer.headers.get("Retry-After") or 1), RETRY_AFTER_S_MAX))
+    return answer, log
+
+
+def _may_be_repeated(answer, headers):
+    """When it is not known whether it was done, a second request may do it twice, except under the same key."""
+    kind = answer.body.get("type") if isinstance(answer.body, dict) else None
+    return kind != "/problems/outcome-unknown" or "Idempotency-Key" in headers
+
+
+def _send(method, url, body, headers, log):
     data = None if body is None else json.dumps(body).encode()
     if data is not None:
         headers = {"Content-Type": "application/json", **headers}
@@ -59,7 +84,7 @@ def _send(method, url, body, headers):
     except urllib.error.HTTPError as error:
         return Answer(error.code, error.headers, _json(error.read(ANSWER_BYTES_MAX)))
     except OSError as error:
-        raise Failure(f"{method} {url}: {getattr(error, 'reason', error)}") from error
+        raise Failure(f"{method} {url}: {getattr(error, 'reason', error)}", log) from error
 
 
 def _json(data):
@@ -69,12 +94,12 @@ def _json(data):
         return data.decode("utf-8", "replace")
 
 
-def eventually(what, ask, within_s=30.0, every_s=0.1):
-    """Asks until the answer is neither None nor empty; fails after the given time."""
+def eventually(what, ask, log, within_s=30.0, every_s=0.1):
+    """Asks until the answer is neither None nor empty; fails after the given time with the log of who is late."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         found = ask()
         if found:
             return found
         time.sleep(every_s)
-    raise Failure(f"{what} did not appear within {within_s:.0f} s")
+    raise Failure(f"{what} did not appear within {within_s:.0f} s", log)

@@ -7,7 +7,7 @@ import sys
 import textwrap
 import time
 
-from orderlog_stack.report import Failure
+from orderlog_stack.report import EXPECTED, Failure, in_a_line
 
 COLUMNS_WITHOUT_TERMINAL = 120
 COLUMNS_MIN = 60
@@ -37,8 +37,9 @@ class Screen:
         begun = time.monotonic()
         try:
             yield row
-        except Failure as failure:
-            raise Failure(f"step {self.number} ({title}) failed: {failure}", failure.log) from failure
+        except EXPECTED as error:
+            log = getattr(error, "log", None)
+            raise Failure(f"step {self.number} ({title}) failed: {in_a_line(error)}", log) from error
         row.took_s = time.monotonic() - begun
         self.rows.append(row)
 

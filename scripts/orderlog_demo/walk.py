@@ -5,13 +5,14 @@ import os
 import random
 import re
 import subprocess
+import threading
 import uuid
 
 from orderlog_stack import services
 from orderlog_stack.home import CHECKOUT
 from orderlog_stack.report import Failure
 
-from .client import call, eventually
+from .client import Api, call, eventually
 
 PASSWORD = "correct horse battery staple"
 EXAMPLE_CSV = CHECKOUT / "examples" / "orders.csv"
@@ -28,11 +29,15 @@ class Walk:
         self.settings = settings
         self.postgres = postgres
         self.listener = listener
-        self.commands = settings["ORDERLOG_COMMAND_URLS"].split(",")[0]
-        self.queries = settings["ORDERLOG_QUERY_URL"]
+        self.commands = Api(settings["ORDERLOG_COMMAND_URLS"].split(","),
+                            [home.log(name) for name in services.nodes(home)])
+        self.queries = Api([settings["ORDERLOG_QUERY_URL"]], [home.log("projections")])
+        self.providers = Api([settings["ORDERLOG_PROVIDERS_URL"]], [home.log("providers")])
         self.email = f"ada.{uuid.uuid4().hex[:12]}@example.com"
         self.phone = f"+447700900{random.randrange(1000):03}"  # a range that is never given to anybody
         self.orders = []
+        self.written = {}
+        """The Consistency-Token of the last command, by what it changed: a token is about one partition only."""
 
     def run(self):
         """All steps in their order."""
@@ -55,6 +60,7 @@ class Walk:
                 "email": self.email, "password": PASSWORD, "name": "Ada Lovelace", "phone": self.phone, "locale": "en-GB",
             }, expect=(201,))
             self.user = answer["id"]
+            self.written[self.user] = answer.headers["Consistency-Token"]
             self.token = self.post("/login", {"email": self.email, "password": PASSWORD})["access_token"]
             self.admin = self.post("/login", {
                 "email": self.settings["ORDERLOG_ADMIN_EMAIL"], "password": self.settings["ORDERLOG_ADMIN_PASSWORD"],
@@ -76,11 +82,11 @@ class Walk:
             first = self.post("/orders", order, token=self.token, expect=(201,), Idempotency_Key=key)
             again = self.post("/orders", order, token=self.token, expect=(200, 201), Idempotency_Key=key)
             if again["id"] != first["id"]:
-                raise Failure(f"the repeated request made a second order, {again['id']}")
+                raise Failure(f"the repeated request made a second order, {again['id']}", self.commands.logs[0])
             self.screen.remark("the same order: the answer was replayed, nothing happened twice")
             second = self.post("/orders", {
                 "currency": "GBP", "lines": [{"sku": "CUP-1", "quantity": 1, "unit_price": "6.00"}],
-            }, token=self.token, expect=(201,))
+            }, token=self.token, expect=(201,), Idempotency_Key=f'"demo-{uuid.uuid4().hex[:8]}"')
             self.orders = [first["id"], second["id"]]
             self.etag = first.headers["ETag"]
             row.count = "2"
@@ -95,9 +101,11 @@ class Walk:
             }, token=self.token, If_Match=self.etag)
             progressed = self.put(f"/orders/{first}/status", {"status": "in_progress"}, token=self.admin,
                                   If_Match=updated.headers["ETag"])
-            self.put(f"/orders/{first}/status", {"status": "completed"}, token=self.admin,
-                     If_Match=progressed.headers["ETag"])
-            self.last = self.post(f"/orders/{second}/cancel", {"reason": "Ordered twice"}, token=self.token)
+            completed = self.put(f"/orders/{first}/status", {"status": "completed"}, token=self.admin,
+                                 If_Match=progressed.headers["ETag"])
+            cancelled = self.post(f"/orders/{second}/cancel", {"reason": "Ordered twice"}, token=self.token)
+            self.written[first] = completed.headers["Consistency-Token"]
+            self.written[second] = cancelled.headers["Consistency-Token"]
             row.count = "4"
 
     def refusals(self):
@@ -113,21 +121,21 @@ class Walk:
             row.count = "3"
 
     def read_back(self):
-        """The query API, asked to wait until it has seen the last command."""
+        """The query API, asked to wait until it has seen the last command on what is read."""
         with self.screen.step("Read back what was just written", "queries") as row:
-            wait = {"Consistency_Token": self.last.headers["Consistency-Token"]}
             for order in self.orders:
-                self.get(f"/orders/{order}", token=self.token, **wait)
+                self.get(f"/orders/{order}", token=self.token, Consistency_Token=self.written[order])
             listed = self.get("/orders?limit=10", token=self.token, shown=False)
             self.screen.line(f"GET /orders lists {len(listed['items'])} orders of this user, the newest first")
-            self.get("/users/me", token=self.token)
+            self.get("/users/me", token=self.token, Consistency_Token=self.written[self.user])
             row.count = str(len(self.orders) + 2)
 
     def show_postgres(self):
         """The user's row as any reader of the database sees it."""
         with self.screen.step("The user's row in PostgreSQL", "rows shown") as row:
             rows = eventually("the user's row", lambda: self.postgres.rows(
-                "orderlog", f"SELECT * FROM users WHERE user_id = '{uuid.UUID(self.user)}'"))
+                "orderlog", f"SELECT * FROM users WHERE user_id = '{uuid.UUID(self.user)}'"),
+                self.home.log("projections"))
             for name, value in rows[0].items():
                 self.screen.line(f"{name:<15} {value}")
             self.screen.remark("e-mail, name and phone are sealed with a key of the user's own; destroying it erases them")
@@ -137,11 +145,11 @@ class Walk:
         """The orders' documents as they lie in the database."""
         with self.screen.step("The orders' documents in MongoDB", "documents shown") as row:
             command = ["projections", "show", "orders", "--limit", str(len(self.orders))]
-            documents = _documents("".join(self.tool(command, shown=False)))
+            documents = _documents("".join(self.tool(command, asks="projections", shown=False)))
             for document in documents:
                 self.screen.json(document, lines_max=DOCUMENT_LINES_MAX)
             if {document["_id"] for document in documents} != set(self.orders):
-                raise Failure("the newest documents are not the orders of this run")
+                raise Failure("the newest documents are not the orders of this run", self.home.log("projections"))
             self.screen.remark("the note is sealed like the user's name")
             row.count = str(len(documents))
 
@@ -159,38 +167,38 @@ class Walk:
     def show_messages(self):
         """What the stand-in for SendGrid and Twilio received for this user."""
         with self.screen.step("E-mails and SMS, as the providers' stand-in got them", "messages sent") as row:
-            url = self.settings["ORDERLOG_PROVIDERS_URL"]
-
             def received():
-                mails = call(self.screen, "GET", f"{url}/messages?to={self.email}", shown=False)["items"]
-                texts = call(self.screen, "GET", f"{url}/messages?to=%2B{self.phone[1:]}", shown=False)["items"]
+                mails, texts = (
+                    call(self.screen, "GET", self.providers, f"/messages?to={to}", shown=False)["items"]
+                    for to in (self.email, f"%2B{self.phone[1:]}")
+                )
                 texts = [text for text in texts if any(order in text["text"] for order in self.orders)]
                 return (mails, texts) if len(mails) >= 5 and len(texts) >= 4 else None
 
-            mails, texts = eventually("the five e-mails and four SMS", received)
+            mails, texts = eventually("the five e-mails and four SMS", received, self.home.log("notifier"))
             for mail in reversed(mails):
                 self.screen.line(f"mail  {mail['to']}  {mail['subject']}")
             for text in reversed(texts):
                 self.screen.line(f"SMS   {text['to']}  {text['text']}")
-            self.screen.remark(f"all of them: {url}/")
+            self.screen.remark(f"all of them: {self.providers.urls[0]}/")
             row.count = f"{len(mails)} + {len(texts)}"
 
     def rebuild(self):
         """Both read models filled anew from the log, then compared with a fold of it."""
         with self.screen.step("Rebuild both read models from the log and verify them", "rebuild and verify") as row:
             for command in (["rebuild", "users"], ["rebuild", "orders"], ["verify"]):
-                self.tool(["projections", *command])
+                self.tool(["projections", *command], asks="projections")
             row.count = "2 read models"
 
     def import_csv(self):
         """The example file; a second run finds everything there already."""
         with self.screen.step("Import orders from a CSV file", "import and reconcile") as row:
-            printed = self.tool(["import-orders", str(EXAMPLE_CSV)])
+            printed = self.tool(["import-orders", str(EXAMPLE_CSV)], asks=services.nodes(self.home)[0])
             orders = re.search(r"invoices to order +(\d+)", "".join(printed))
             row.count = f"{orders.group(1)} orders" if orders else ""
 
-    def tool(self, command, shown=True):
-        """Runs one of our own commands, shows what it prints and returns it line by line."""
+    def tool(self, command, asks, shown=True):
+        """Runs one of our own commands, shows what it prints and returns it line by line. `asks`: whose log says more."""
         paths = (os.path.relpath(part, CHECKOUT) if part.startswith("/") else part for part in command)
         self.screen.line(f"$ {' '.join(paths)}")
         process = subprocess.Popen(
@@ -198,26 +206,37 @@ class Walk:
             env={**os.environ, **self.settings, "LOG_FILTER": "warn"}, cwd=CHECKOUT, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, text=True,
         )
+        late = threading.Event()
+        limit = threading.Timer(COMMAND_WITHIN_S, lambda: (late.set(), process.kill()))
+        limit.start()
         printed = []
-        for line in process.stdout:
-            printed.append(line)
-            if shown:
-                self.screen.line(line.rstrip("\n"))
-        if process.wait(COMMAND_WITHIN_S) != 0:
-            raise Failure(f"{' '.join(command)} ended with exit code {process.returncode}; its messages are above")
+        try:
+            for line in process.stdout:
+                printed.append(line)
+                if shown:
+                    self.screen.line(line.rstrip("\n"))
+            process.wait()
+        finally:
+            limit.cancel()
+            process.kill()
+            process.stdout.close()
+            process.wait()
+        if process.returncode != 0:
+            how = f"did not end within {COMMAND_WITHIN_S} s" if late.is_set() else f"failed ({process.returncode})"
+            raise Failure(f"{' '.join(command)} {how}; its messages are above", self.home.log(asks))
         return printed
 
     def get(self, path, **more):
         """GET of the query API."""
-        return call(self.screen, "GET", self.queries + path, **more)
+        return call(self.screen, "GET", self.queries, path, **more)
 
     def post(self, path, body, **more):
         """POST to the command API."""
-        return call(self.screen, "POST", self.commands + path, body, **more)
+        return call(self.screen, "POST", self.commands, path, body, **more)
 
     def put(self, path, body, **more):
         """PUT to the command API."""
-        return call(self.screen, "PUT", self.commands + path, body, **more)
+        return call(self.screen, "PUT", self.commands, path, body, **more)
 
 
 def _documents(text):
