@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,8 @@ COMMAND_WITHIN_S = 120
 KAFKA_HEAP = "512m"
 REGISTRY_HEAP = "384m"
 MONGODB_CACHE_GB = "0.25"
+REASON = re.compile("error|fatal|panic|could not", re.IGNORECASE)
+"""What the line of PostgreSQL's programs says that tells why they failed."""
 CONFIG = CHECKOUT / "scripts" / "orderlog_stack" / "config"
 
 
@@ -155,8 +158,9 @@ class Postgres(Component):
                               capture_output=True, text=True, timeout=COMMAND_WITHIN_S)
         if done.returncode != 0:
             lines = (done.stderr.strip() or done.stdout.strip() or str(done.returncode)).splitlines()
-            reason = next((line for line in lines if "error" in line.lower()), lines[-1])
-            raise Failure(f"postgres: {Path(command[0]).name} failed: {reason}")
+            reason = next((line for line in lines if REASON.search(line)), lines[-1])
+            program = command[command.index("--") + 1] if "--" in command else command[0]
+            raise Failure(f"postgres: {Path(program).name} failed: {reason}")
         return done.stdout
 
 

@@ -87,8 +87,8 @@ def mongod():
     if _missing_libraries(program):
         _apt_install("libcurl4", "MongoDB's libcurl")
     if missing := _missing_libraries(program):
-        raise Failure(f"MongoDB's server lacks {', '.join(missing)}: install them, or put a mongod of your own on PATH, "
-                      f"version {MONGODB_VERSION_MIN} or newer")
+        raise Failure(f"MongoDB's server lacks {', '.join(missing)}: install them, or put a mongod of your own, "
+                      f"{MONGODB_VERSION_MIN} or newer, on PATH")
     return str(program)
 
 
@@ -137,8 +137,8 @@ def postgres(program):
         _apt_install("postgresql", "PostgreSQL")
         directory = _postgres_directory()
     if not directory:
-        raise Failure(f"no PostgreSQL {POSTGRES_VERSION_MIN} or newer is on PATH or in {POSTGRES_DIRECTORIES}, also after "
-                      "the system's package was installed: install a newer one")
+        raise Failure(f"no PostgreSQL {POSTGRES_VERSION_MIN} or newer is on PATH or in {POSTGRES_DIRECTORIES}, "
+                      "also after the system's package was installed: install a newer one")
     return str(directory / program)
 
 
