@@ -1,4 +1,4 @@
-//! Claims of e-mail addresses: an address belongs to one user at a time (D7). The stream's id is a keyed
+//! Claims of e-mail addresses: an address belongs to one user at a time. The stream's id is a keyed
 //! hash of the address; the address itself is not known here.
 
 use events::{

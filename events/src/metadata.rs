@@ -51,7 +51,7 @@ pub struct Metadata {
     pub traceparent: Option<String>,
 }
 
-/// The record of an idempotent command (D6), carried by each event that it produced.
+/// The record of an idempotent command, carried by each event that it produced.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Idempotency {
     /// The key as the client sent it, unquoted.

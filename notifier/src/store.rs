@@ -1,4 +1,4 @@
-//! The store: applies what the log brings in one transaction, with the checkpoint that guards it (D9).
+//! The store: applies what the log brings in one transaction, with the checkpoint that guards it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

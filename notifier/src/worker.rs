@@ -195,7 +195,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Meets a record that cannot be read: for a while the log is asked again, then it is set aside (D11).
+    /// Meets a record that cannot be read: for a while the log is asked again, then it is set aside.
     async fn meet(
         &self,
         positions: &BTreeMap<u16, i64>,

@@ -86,7 +86,7 @@ pub struct Advance {
     pub to: i64,
 }
 
-/// Why a partition stopped, and where (D11).
+/// Why a partition stopped, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halt {
     /// The partition.

@@ -1,4 +1,4 @@
-//! What queries see: the live generation and how far it is; and the waiting for it to get further (D12).
+//! What queries see: the live generation and how far it is; and the waiting for it to get further.
 
 use std::time::Duration;
 

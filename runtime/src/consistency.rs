@@ -1,4 +1,4 @@
-//! Reads that follow writes (D12): a command names how far the log is with it, a query waits for that point.
+//! Reads that follow writes: a command names how far the log is with it, a query waits for that point.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! Ids that fall on a wanted shard (D3): UUIDv7 whose random bits are drawn until they do.
+//! Ids that fall on a wanted shard: UUIDv7 whose random bits are drawn until they do.
 
 use events::{
     ids::{OrderId, UserId},

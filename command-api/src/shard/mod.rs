@@ -1,4 +1,4 @@
-//! Shards: the single writers of the log (D2), and the way for a command to its writer.
+//! Shards: the single writers of the log, and the way for a command to its writer.
 //!
 //! Nothing outside this folder knows how a command becomes a fact; nothing in it knows HTTP.
 

@@ -26,7 +26,7 @@ pub struct Versioned<State> {
     pub state: State,
 }
 
-/// The record of a command that a client named (D6).
+/// The record of a command that a client named.
 #[derive(Debug, Clone)]
 pub struct KeyRecord {
     /// When it was used.
