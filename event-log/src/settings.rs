@@ -52,6 +52,9 @@ impl KafkaSettings {
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "50")
             .set("queued.min.messages", "5000")
+            // Once so much is queued, fetching pauses; the default of one second would leave the reader waiting for most
+            // of it.
+            .set("fetch.queue.backoff.ms", "2")
             .set("queued.max.messages.kbytes", "8192")
             .set("fetch.message.max.bytes", "1048576");
         config

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use events::{Envelope, codec, metadata};
@@ -31,6 +31,9 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(15);
 const BATCH_TIMEOUT: Duration = Duration::from_secs(6);
 /// How large an event may be with its key and headers. What a request may hold (1 MiB) stays far below it.
 const EVENT_BYTES_MAX: usize = 2_000_000;
+/// How long after a commit the next transaction is begun at the earliest. A commit is answered when it is decided; the
+/// broker then writes its markers, and a transaction that meets it at that is put off by the client for 20 ms.
+const MARKERS_WRITTEN_WITHIN: Duration = Duration::from_micros(500);
 /// Events in one transaction at most; the producer's queue holds as many.
 pub const BATCH_EVENTS_MAX: usize = 10_000;
 
@@ -72,6 +75,7 @@ pub struct ShardWriter {
     producer: ThreadedProducer<Deliveries>,
     schemas: Arc<Schemas>,
     partition: u16,
+    committed: Option<Instant>,
 }
 
 impl ShardWriter {
@@ -103,20 +107,28 @@ impl ShardWriter {
             producer,
             schemas,
             partition,
+            committed: None,
         })
     }
 
     /// Appends `batch` (1 to [`BATCH_EVENTS_MAX`] events of this shard) in one transaction and returns the
     /// offsets, in order, after the commit. After an error other than [`WriteError::Invalid`] drop the writer.
     pub fn append(&mut self, batch: &[Envelope]) -> Result<Vec<i64>, WriteError> {
-        self.transaction(batch)
-            .map_err(|error| match self.producer.client().fatal_error() {
-                // A fenced producer purges its queue: the deliveries tell only of that.
-                Some((RDKafkaErrorCode::Fenced, _)) => {
-                    WriteError::Fenced(KafkaError::MessageProduction(RDKafkaErrorCode::Fenced))
-                }
-                Some(_) | None => error,
-            })
+        let appended = self.transaction(batch);
+        self.committed = Some(Instant::now());
+        appended.map_err(|error| match self.producer.client().fatal_error() {
+            // A fenced producer purges its queue: the deliveries tell only of that.
+            Some((RDKafkaErrorCode::Fenced, _)) => {
+                WriteError::Fenced(KafkaError::MessageProduction(RDKafkaErrorCode::Fenced))
+            }
+            Some(_) | None => error,
+        })
+    }
+
+    /// How long to wait, and gather, before the next [`append`](Self::append); zero unless the last one has just ended.
+    pub fn rest(&self) -> Duration {
+        let since = self.committed.map(|committed| committed.elapsed());
+        MARKERS_WRITTEN_WITHIN.saturating_sub(since.unwrap_or(MARKERS_WRITTEN_WITHIN))
     }
 
     /// Whether a connection broke during the last [`append`](Self::append). The client then sends again what it had

@@ -42,34 +42,13 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         address: settings.listen,
         workers: HTTP_WORKERS,
     };
-    vital.spawn("http", answer(listener, health.clone(), shutdown.clone()));
+    let answers = http::serve_apart(listener, health.clone(), shutdown.clone(), |_| {});
+    vital.spawn("http", answers);
     vital.spawn(
         "notifier",
         notify(settings, limits, texts, wrapping_key, health, shutdown),
     );
     vital.run().await
-}
-
-/// Answers health checks and metrics, on a thread of its own, as actix wants it.
-async fn answer(
-    listener: Listener,
-    health: Health,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let (ended, end) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new()
-        .name("http".to_owned())
-        .spawn(move || {
-            let served = actix_web::rt::System::new().block_on(http::serve(
-                listener,
-                health,
-                shutdown,
-                |_| {},
-            ));
-            // Nobody waits any more only when the process ends.
-            ended.send(served).ok();
-        })?;
-    end.await?
 }
 
 /// Waits for what is needed, then follows and sends.

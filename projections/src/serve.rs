@@ -87,31 +87,12 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let mut vital = Vital::new(shutdown.clone());
     vital.spawn(
         "queries",
-        answer(listener, health, shutdown.clone(), routes),
+        http::serve_apart(listener, health, shutdown.clone(), routes),
     );
     vital.spawn("users projection", users.run(shutdown.clone()));
     vital.spawn("orders projection", orders.run(shutdown.clone()));
     vital.spawn("lag", lag(places, users_served, orders_served, shutdown));
     vital.run().await
-}
-
-/// Answers queries, on a thread of its own, as actix wants it.
-async fn answer(
-    listener: Listener,
-    health: Health,
-    shutdown: CancellationToken,
-    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
-) -> anyhow::Result<()> {
-    let (ended, end) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new()
-        .name("http".to_owned())
-        .spawn(move || {
-            let served = actix_web::rt::System::new()
-                .block_on(http::serve(listener, health, shutdown, routes));
-            // Nobody waits any more only when the process ends.
-            ended.send(served).ok();
-        })?;
-    end.await?
 }
 
 /// Tells how far the read models are behind the log, also while their databases are away.

@@ -71,6 +71,28 @@ where
     served.context("HTTP server")
 }
 
+/// [`serve`] on a thread and a runtime of its own, for services whose work must not wait for requests.
+pub async fn serve_apart<F>(
+    listener: Listener,
+    health: Health,
+    shutdown: CancellationToken,
+    routes: F,
+) -> anyhow::Result<()>
+where
+    F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+{
+    let (ended, end) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || {
+            let served =
+                actix_web::rt::System::new().block_on(serve(listener, health, shutdown, routes));
+            // Nobody waits any more only when the process ends.
+            ended.send(served).ok();
+        })?;
+    end.await?
+}
+
 fn start<F>(listener: Listener, health: Health, routes: F) -> anyhow::Result<Server>
 where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,

@@ -270,6 +270,8 @@ impl Owner {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             };
+            // While the markers of the last transaction are written, the next one gathers.
+            std::thread::sleep(term.writer.rest());
             term.state
                 .forget_keys(time::OffsetDateTime::now_utc().into());
             let mut batch = Batch::default();
