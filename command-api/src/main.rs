@@ -143,11 +143,15 @@ async fn own_shards(
         let (pool, health, shutdown) = (parts.pool.clone(), health.clone(), shutdown.clone());
         async move { wait_for_tables(&pool, &health, &shutdown).await }
     };
-    let (outcome, _) = tokio::join!(
-        serve_shards(settings, parts, slot, health, shutdown, served),
-        tables
-    );
-    outcome
+    // Also while they are waited for, what goes wrong with the shards ends this.
+    let mut tables = std::pin::pin!(tables);
+    let mut serving = std::pin::pin!(serve_shards(
+        settings, parts, slot, health, shutdown, served
+    ));
+    tokio::select! {
+        outcome = &mut serving => outcome,
+        _ = &mut tables => serving.await,
+    }
 }
 
 async fn serve_shards(
@@ -213,7 +217,7 @@ async fn wait_for_tables(
         TABLES_HINT,
         shutdown,
         || async {
-            sqlx::query("SELECT 1 FROM identity.data_keys WHERE false")
+            sqlx::query("SELECT 1 FROM identity.data_keys, identity.session_families WHERE false")
                 .execute(pool)
                 .await
                 .map(|_| ())

@@ -16,6 +16,7 @@ use events::{Envelope, codec, metadata};
 use parking_lot::{Condvar, Mutex};
 use rdkafka::{
     ClientContext, Message,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer},
@@ -86,8 +87,8 @@ impl ShardWriter {
         schemas: Arc<Schemas>,
         partition: u16,
     ) -> Result<Self, WriteError> {
-        let producer: ThreadedProducer<Deliveries> = kafka
-            .client(&format!("command-api.shard-{partition}"))
+        let mut settings = kafka.client(&format!("command-api.shard-{partition}"));
+        settings
             .set("transactional.id", format!("command-api.shard-{partition}"))
             .set(
                 "transaction.timeout.ms",
@@ -101,7 +102,10 @@ impl ShardWriter {
             .set("linger.ms", "0")
             .set("queue.buffering.max.messages", BATCH_EVENTS_MAX.to_string())
             .set("batch.num.messages", BATCH_EVENTS_MAX.to_string())
-            .create_with_context(Deliveries::default())?;
+            // At which broken connections are told.
+            .set_log_level(RDKafkaLogLevel::Info);
+        let producer: ThreadedProducer<Deliveries> =
+            settings.create_with_context(Deliveries::default())?;
         producer.init_transactions(INIT_TIMEOUT)?;
         Ok(Self {
             producer,
@@ -131,9 +135,9 @@ impl ShardWriter {
         MARKERS_WRITTEN_WITHIN.saturating_sub(since.unwrap_or(MARKERS_WRITTEN_WITHIN))
     }
 
-    /// Whether a connection broke during the last [`append`](Self::append). The client then sends again what it had
-    /// sent, and the first copy may still arrive and meet a later transaction of the same epoch (librdkafka#5423): such
-    /// a writer must not write again, also after a commit that succeeded.
+    /// Whether a connection broke since the writer was opened. The client then sends again what it had sent, and the
+    /// first copy may still arrive and meet a later transaction of the same epoch (librdkafka#5423): such a writer must
+    /// not write again, also after a commit that succeeded.
     pub fn lost_a_connection(&self) -> bool {
         let deliveries = self.producer.client().context();
         deliveries.disconnected.load(Ordering::Acquire)
@@ -144,9 +148,6 @@ impl ShardWriter {
             .iter()
             .map(|envelope| self.encode(envelope))
             .collect::<Result<Vec<_>, _>>()?;
-        // Connections that were idle may break; nothing of a transaction is under way on them.
-        let deliveries = self.producer.client().context();
-        deliveries.disconnected.store(false, Ordering::Release);
         self.producer.begin_transaction()?;
         self.producer
             .client()
@@ -243,14 +244,16 @@ impl Deliveries {
 }
 
 impl ClientContext for Deliveries {
-    fn error(&self, error: KafkaError, reason: &str) {
-        let is_connection = matches!(
-            error.rdkafka_error_code(),
-            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown)
-        );
-        if is_connection {
+    /// A connection that was established and broke is told in the log only, and the same words not again within 30 s.
+    /// One that was idle for a minute and is closed by the broker is not told at all at this level.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" && message.contains("in state UP") {
             self.disconnected.store(true, Ordering::Release);
         }
+        tracing::info!(?level, facility, message, "a shard's writer");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(%error, reason, "a shard's writer");
     }
 }

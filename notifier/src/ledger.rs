@@ -91,6 +91,8 @@ pub async fn claim(
     rows_max: usize,
     lease: Duration,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
+    // In a transaction, so that a claim which takes too long and is given up was never made.
+    let mut transaction = pool.begin().await?;
     let rows: Vec<ClaimedRow> = sqlx::query_as(
         "WITH due AS (
              SELECT id FROM notifier.ledger
@@ -111,8 +113,9 @@ pub async fn claim(
     .bind(channel.name())
     .bind(rows_max as i64)
     .bind(millis(lease))
-    .fetch_all(pool)
+    .fetch_all(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     let claimed = |row: ClaimedRow| Claimed {
         standing: row.standing.standing(),
         claim: row.standing.claims,

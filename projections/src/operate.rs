@@ -18,7 +18,7 @@ use crate::{
 
 const APPLICATION: &str = "projections by hand";
 /// How often the schema registry is asked for the schemas at most.
-const REGISTRY_ATTEMPTS_MAX: usize = 5;
+const REGISTRY_ATTEMPTS_MAX: usize = 10;
 
 /// `projections rebuild`
 pub async fn rebuild(settings: &RebuildSettings) -> anyhow::Result<()> {

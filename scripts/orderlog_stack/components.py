@@ -258,6 +258,10 @@ class Registry(Component):
             "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{self.home.address('postgres')}/registry",
             "APICURIO_DATASOURCE_USERNAME": "registry",
             "APICURIO_DATASOURCE_PASSWORD": self.home.secret("postgres-registry-password"),
+            # Each connection that did not survive a restart of PostgreSQL costs one failed answer.
+            "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "1",
+            "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "1",
+            "APICURIO_DATASOURCE_JDBC_MAX_SIZE": "4",
         }
 
     def url(self):

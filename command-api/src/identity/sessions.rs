@@ -112,35 +112,36 @@ impl Sessions {
         token: &str,
     ) -> Result<Option<(UserId, RefreshToken)>, IdentityError> {
         let next = RefreshToken::draw();
-        // One statement: of two uses at the same time, the row's lock lets one be the first.
-        let used = in_time(
+        // One statement: of two uses at the same time, the row's lock lets one be the first. Whoever ends a session locks
+        // its family first, and so does this: they wait for each other and never crosswise.
+        let user_id: Option<Uuid> = in_time(
             sqlx::query_scalar(
-                "WITH used AS (
-                     UPDATE identity.sessions SET used_at = now()
-                     WHERE refresh_token_hash = $1 AND used_at IS NULL AND expires_at > now()
-                     RETURNING family_id
+                "WITH family AS MATERIALIZED (
+                     SELECT family_id, user_id, expires_at FROM identity.session_families
+                     WHERE family_id =
+                         (SELECT family_id FROM identity.sessions WHERE refresh_token_hash = $1)
+                     FOR KEY SHARE
+                 ), used AS (
+                     UPDATE identity.sessions SET used_at = now() FROM family
+                     WHERE refresh_token_hash = $1 AND sessions.family_id = family.family_id
+                       AND used_at IS NULL AND sessions.expires_at > now()
+                     RETURNING family.family_id, family.user_id, family.expires_at
                  ), over AS (
                      DELETE FROM identity.sessions USING used
-                     WHERE sessions.family_id = used.family_id AND expires_at < now()
+                     WHERE sessions.family_id = used.family_id AND sessions.expires_at < now()
                  ), next AS (
                      INSERT INTO identity.sessions (refresh_token_hash, family_id, expires_at)
                      SELECT $2, family_id, least(now() + make_interval(secs => $3), expires_at)
-                     FROM used JOIN identity.session_families USING (family_id)
-                     RETURNING family_id
+                     FROM used RETURNING family_id
                  )
-                 SELECT user_id FROM next JOIN identity.session_families USING (family_id)",
+                 SELECT user_id FROM used JOIN next USING (family_id)",
             )
             .bind(hashed(token))
             .bind(hashed(next.expose()))
             .bind(f64::from(self.settings.refresh_token_seconds))
             .fetch_optional(&self.pool),
         )
-        .await;
-        let user_id: Option<Uuid> = match used {
-            // The session was ended meanwhile, and its lock was waited for.
-            Err(sqlx::Error::Database(refused)) if refused.is_foreign_key_violation() => None,
-            used => used?,
-        };
+        .await?;
         match user_id {
             Some(user_id) => Ok(Some((UserId(user_id), next))),
             None => {

@@ -146,27 +146,23 @@ impl Shards {
         };
         let bytes = u32::try_from(request.bytes).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.0.room).try_acquire_many_owned(bytes);
+        let room = room.map_err(|_| Refused::Unavailable(QUEUE_FULL))?;
+        let work = Arc::new(Mutex::new(Some((request, room))));
         let (reply, answer) = oneshot::channel();
-        let claimed = Arc::new(AtomicBool::new(false));
-        let id = CommandId(Uuid::now_v7());
-        self.enqueue(
-            shard,
-            Task::Command {
-                request: Box::new(request),
-                id,
-                claimed: Arc::clone(&claimed),
-                room: room.map_err(|_| Refused::Unavailable(QUEUE_FULL))?,
-                reply,
-            },
-        )?;
+        let task = Task::Command {
+            work: Arc::clone(&work),
+            id: CommandId(Uuid::now_v7()),
+            reply,
+        };
+        self.enqueue(shard, task)?;
         match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
             Ok(Ok(answered)) => answered,
             Ok(Err(_dropped)) => Err(Refused::OutcomeUnknown),
-            // Not taken yet: now it never will be.
-            Err(_late) if !claimed.swap(true, Ordering::AcqRel) => {
-                Err(Refused::Unavailable(TOO_LATE))
-            }
-            Err(_late) => Err(Refused::OutcomeUnknown),
+            // Not taken yet, it never will be now, and what it weighed is given back.
+            Err(_late) => Err(match work.lock().take() {
+                Some(_) => Refused::Unavailable(TOO_LATE),
+                None => Refused::OutcomeUnknown,
+            }),
         }
     }
 
@@ -241,15 +237,16 @@ impl Shards {
     /// transaction busy, and more shards than that only make the transactions smaller.
     fn any_owned(&self) -> Option<u16> {
         let owned = self.0.owned.read();
-        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let is_served = |way: &Way| way.serving.load(Ordering::Acquire);
-        let served = owned.values().filter(|way| is_served(way)).count();
-        let taking_part = if served == 0 { owned.len() } else { served }.min(self.0.cores);
-        owned
+        let serving = owned
             .iter()
-            .filter(|(_, way)| served == 0 || is_served(way))
-            .nth(turn.checked_rem(taking_part)?)
-            .map(|(shard, _)| *shard)
+            .filter(|(_, way)| way.serving.load(Ordering::Acquire));
+        let mut shards: Vec<u16> = serving.map(|(shard, _)| *shard).collect();
+        if shards.is_empty() {
+            shards.extend(owned.keys());
+        }
+        shards.truncate(self.0.cores);
+        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
+        shards.get(turn.checked_rem(shards.len())?).copied()
     }
 }
 

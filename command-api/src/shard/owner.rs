@@ -31,6 +31,7 @@ use event_log::{
     writer::{ShardWriter, WriteError},
 };
 use events::{Envelope, Topic, ids::CommandId};
+use parking_lot::Mutex;
 use runtime::{consistency::ConsistencyToken, health::Component};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -55,22 +56,23 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 const CONFIRMATION_AGE_MAX: Duration = Duration::from_secs(3);
 /// Why a command that was not recorded is to be sent again.
 const READ_AGAIN: &str = "the shard is being read again";
+/// Why something that needs no event is to be asked again.
+const NOT_CONFIRMED: &str = "it cannot be confirmed now that this node owns the shard";
 
 /// Is given what the shard knows, or why it does not say.
 pub type Question = Box<dyn FnOnce(Result<&ShardState, Refused>) + Send>;
+
+/// A command, and what it weighs of all that may be under way.
+pub type Work = (Request, OwnedSemaphorePermit);
 
 /// What a shard is given to do.
 pub enum Task {
     /// A command, and where its answer goes.
     Command {
-        /// The command.
-        request: Box<Request>,
+        /// What to do, taken by whoever comes first: the owner that does it, or the caller that gives it up.
+        work: Arc<Mutex<Option<Work>>>,
         /// Names the command in the log.
         id: CommandId,
-        /// Set by whoever comes first: the owner that takes it, or the caller that gives it up.
-        claimed: Arc<AtomicBool>,
-        /// What it weighs, of all that may be under way.
-        room: OwnedSemaphorePermit,
         /// Where the answer goes. Dropped without one, the outcome is unknown.
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },
@@ -115,6 +117,8 @@ enum StepDown {
     Stopped,
     /// The group does not confirm the ownership.
     NotOwner,
+    /// The group could not be asked.
+    Unconfirmed(LogError),
     /// Something failed; what the shard knew is no longer to be trusted.
     Failed(String),
 }
@@ -167,6 +171,10 @@ impl Owner {
                     self.health
                         .waiting("the group to confirm that this node owns the shard");
                 }
+                StepDown::Unconfirmed(error) => {
+                    self.health
+                        .waiting(format!("the group to say who owns the shard: {error}"));
+                }
                 StepDown::Failed(reason) => {
                     tracing::warn!(
                         shard = self.shard,
@@ -215,6 +223,10 @@ impl Owner {
         }
         // First the fence, then the reading: nobody can write behind our back any more.
         let writer = ShardWriter::open(&self.kafka, Arc::clone(&self.schemas), self.shard)?;
+        // What an earlier attempt had read is read again.
+        in_doubt
+            .values_mut()
+            .for_each(|pending| pending.recorded.clear());
         let mut state = ShardState::default();
         let mut reached = Reached::new();
         let mut broken = None;
@@ -257,9 +269,10 @@ impl Owner {
     /// Asks the group, and says when: the answer holds from then on for as long as a session lasts.
     fn confirm(&self) -> Result<Instant, StepDown> {
         let asked = Instant::now();
-        match self.membership.confirm(self.shard)? {
-            true => Ok(asked),
-            false => Err(StepDown::NotOwner),
+        match self.membership.confirm(self.shard) {
+            Ok(true) => Ok(asked),
+            Ok(false) => Err(StepDown::NotOwner),
+            Err(error) => Err(StepDown::Unconfirmed(error)),
         }
     }
 
@@ -278,7 +291,7 @@ impl Owner {
             let mut next = Some(first);
             while let Some(task) = next {
                 if let Err(broken) = batch.take(task, &mut term.state) {
-                    batch.refuse();
+                    batch.refuse(READ_AGAIN);
                     return Err(StepDown::Failed(broken));
                 }
                 next = match batch.is_full() {
@@ -304,14 +317,15 @@ impl Owner {
             if term.confirmed.elapsed() > CONFIRMATION_AGE_MAX {
                 match self.confirm() {
                     Ok(confirmed) => term.confirmed = confirmed,
-                    Err(step_down @ (StepDown::Stopped | StepDown::NotOwner)) => {
-                        batch.refuse();
-                        return Err(step_down);
-                    }
-                    // Nobody could be asked, which is no reason to give up a writer that nobody has fenced.
-                    Err(StepDown::Failed(_)) => {
-                        batch.refuse();
+                    // No reason to give up a writer that nobody has fenced.
+                    Err(StepDown::Unconfirmed(error)) => {
+                        tracing::debug!(shard = self.shard, %error, "not confirmed");
+                        batch.refuse(NOT_CONFIRMED);
                         return Ok(());
+                    }
+                    Err(step_down) => {
+                        batch.refuse(READ_AGAIN);
+                        return Err(step_down);
                     }
                 }
             }
@@ -383,23 +397,15 @@ impl Batch {
 
     /// Decides a command; the error says why the shard cannot be trusted any more.
     fn take(&mut self, task: Task, state: &mut ShardState) -> Result<(), String> {
-        let (request, id, room, reply) = match task {
+        let ((request, room), id, reply) = match task {
             Task::Read(read) => {
                 self.reads.push(read);
                 return Ok(());
             }
-            Task::Command {
-                request,
-                id,
-                claimed,
-                room,
-                reply,
-            } => {
-                if claimed.swap(true, Ordering::AcqRel) {
-                    return Ok(()); // Given up by its caller, who said that nothing was done.
-                }
-                (request, id, room, reply)
-            }
+            Task::Command { work, id, reply } => match work.lock().take() {
+                Some(work) => (work, id, reply),
+                None => return Ok(()), // Given up by its caller, who said that nothing was done.
+            },
         };
         let key = request.idempotency.clone();
         let replies = &self.replies;
@@ -412,7 +418,7 @@ impl Batch {
                         .is_some_and(|key| key.caller == wanted.caller && key.key == wanted.key)
             })
         };
-        let decision = match decide(state, id, *request, in_flight) {
+        let decision = match decide(state, id, request, in_flight) {
             Ok(decision) => decision,
             Err(broken) => {
                 drop(reply.send(Err(Refused::Unavailable(READ_AGAIN))));
@@ -472,12 +478,12 @@ impl Batch {
     }
 
     /// Nothing of the batch was sent to the log, so nothing was done.
-    fn refuse(self) {
+    fn refuse(self, why: &'static str) {
         for reply in self.replies {
-            drop(reply.reply.send(Err(Refused::Unavailable(READ_AGAIN))));
+            drop(reply.reply.send(Err(Refused::Unavailable(why))));
         }
         for read in self.reads {
-            read(Err(Refused::Unavailable(READ_AGAIN)));
+            read(Err(Refused::Unavailable(why)));
         }
     }
 
@@ -488,7 +494,7 @@ impl Batch {
             .into_iter()
             .partition(|reply| reply.answer.is_ok() && !reply.events.is_empty());
         self.replies = others;
-        self.refuse();
+        self.refuse(READ_AGAIN);
         let written: Vec<Reply> = written;
         for Reply {
             id,
