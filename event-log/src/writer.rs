@@ -246,11 +246,11 @@ impl Deliveries {
 impl ClientContext for Deliveries {
     /// A connection that was established and broke is told in the log only, and the same words not again within 30 s.
     /// One that was idle for a minute and is closed by the broker is not told at all at this level.
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        if facility == "FAIL" && message.contains("in state UP") {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        if facility == "FAIL" && text.contains("in state UP") {
             self.disconnected.store(true, Ordering::Release);
         }
-        tracing::info!(?level, facility, message, "a shard's writer");
+        tracing::info!(?level, facility, text, "a shard's writer");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

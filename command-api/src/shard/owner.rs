@@ -350,9 +350,7 @@ impl Owner {
         batch.set_other_tokens(self.shard, &term.reached);
         batch.answer(&term.state);
         if wrote && term.writer.lost_a_connection() {
-            return Err(StepDown::Failed(
-                "a connection to Kafka broke during a transaction".to_owned(),
-            ));
+            return Err(StepDown::Failed("a connection to Kafka broke".to_owned()));
         }
         Ok(())
     }

@@ -157,7 +157,7 @@ async fn second_url() -> String {
 }
 
 #[test]
-fn a_node_that_comes_back_from_the_dead_is_fenced() {
+fn a_node_that_comes_back_from_the_dead_repeats_nothing() {
     alone(async {
         let (user, customers) = (registered_user().await, customers(CLIENTS).await);
         let urls = two_nodes().await;
