@@ -1,6 +1,7 @@
 //! The command-api: takes commands about users and orders, decides them, and appends what happened to the log.
 
 mod admin;
+mod commands;
 mod http;
 mod identity;
 mod settings;
@@ -29,7 +30,7 @@ use runtime::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    http::{Api, Slot},
+    commands::{Api, Slot},
     identity::{
         credentials::Credentials, email_hash::EmailHasher, passwords::Passwords,
         sessions::Sessions, tokens::TokenSigner,

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! let bytes = json::body(&request, payload, json::JSON).await?;
-//! let greeting = json::read(&bytes, |value, place| {
+//! let value = json::parse(&bytes)?;
+//! let greeting = json::check(|place| {
 //!     let mut fields = Fields::of(value, place)?;
 //!     let name = fields.required("name", json::text);
 //!     let times = fields.optional("times", json::integer);
@@ -25,16 +26,12 @@ use crate::problem::{FieldError, Problem};
 /// More errors than this are counted, not listed.
 const ERRORS_MAX: usize = 1_000;
 
-/// Reads a body: the problem `unreadable` when it is no JSON, `invalid` with all that `reader` found wrong.
-pub fn read<'a, T>(
-    bytes: &'a [u8],
-    reader: impl FnOnce(Json<'a>, &Place<'_>) -> Option<T>,
-) -> Result<T, Problem> {
-    let value = Json::parse(bytes).map_err(|error| Problem::unreadable(error.to_string()))?;
-    check(|place| reader(value, place))
+/// The value that a body holds: the problem `unreadable` when it is no JSON.
+pub fn parse(bytes: &[u8]) -> Result<Json<'_>, Problem> {
+    Json::parse(bytes).map_err(|error| Problem::unreadable(error.to_string()))
 }
 
-/// Checks values of a body that was read before: the problem `invalid` with all that `checker` found wrong.
+/// Checks the value of a body: the problem `invalid` with all that `checker` found wrong.
 pub fn check<T>(checker: impl FnOnce(&Place<'_>) -> Option<T>) -> Result<T, Problem> {
     let errors = RefCell::new(Vec::new());
     let root = Place {
@@ -286,7 +283,8 @@ mod tests {
     }
 
     fn points(body: &str) -> Result<Vec<(i64, Option<bool>)>, Problem> {
-        read(body.as_bytes(), |value, place| array(value, place, point))
+        let value = parse(body.as_bytes())?;
+        check(|place| array(value, place, point))
     }
 
     #[test]
@@ -317,12 +315,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_json_is_unreadable() {
+        for body in [
+            "",
+            "{",
+            r#"{"currency":"EUR","currency":"USD"}"#,
+            "{\"a\":\"\u{0}\"}",
+        ] {
+            let problem = parse(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.kind().name, "unreadable", "{body}");
+        }
+    }
+
+    #[test]
     fn a_merge_patch_tells_absent_from_null() {
         let change = |body: &str| {
-            read(body.as_bytes(), |value, place| {
-                Fields::of(value, place)?.change("x", integer)
-            })
-            .unwrap()
+            let value = parse(body.as_bytes()).unwrap();
+            check(|place| Fields::of(value, place)?.change("x", integer)).unwrap()
         };
         assert_eq!(change("{}"), Change::Keep);
         assert_eq!(change(r#"{"x":null}"#), Change::Remove);

@@ -1,16 +1,11 @@
 //! The `Idempotency-Key` header (IETF draft): the client's name for one intent.
 
-use std::io;
-
 use actix_web::http::header::HeaderMap;
-use domain::order::Contents;
-use events::{currency::Currency, ids::UserId};
 use runtime::problem::Problem;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
+
+use crate::commands::idempotency;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const KEY_CHARS_MAX: usize = 255;
 
 /// The key of a request, unquoted; the problem `invalid-idempotency-key` for anything else than one key of
 /// 1 to 255 visible characters.
@@ -22,111 +17,8 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
             let text = value
                 .to_str()
                 .map_err(|_| Problem::invalid_idempotency_key())?;
-            parse(text)
-                .map(Some)
-                .ok_or_else(Problem::invalid_idempotency_key)
+            idempotency::key(text).map(Some)
         }
         (Some(_), Some(_)) => Err(Problem::invalid_idempotency_key()),
-    }
-}
-
-/// Bare, or a string of RFC 8941: in double quotes, with `\"` and `\\` inside.
-fn parse(text: &str) -> Option<String> {
-    let text = text.trim();
-    let key = match text.strip_prefix('"') {
-        Some(quoted) => unescape(quoted.strip_suffix('"')?)?,
-        None => text.to_owned(),
-    };
-    let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-    (visible && (1..=KEY_CHARS_MAX).contains(&key.len())).then_some(key)
-}
-
-fn unescape(quoted: &str) -> Option<String> {
-    let mut key = String::with_capacity(quoted.len());
-    let mut chars = quoted.chars();
-    while let Some(next) = chars.next() {
-        match next {
-            '"' => return None,
-            '\\' => key.push(
-                chars
-                    .next()
-                    .filter(|escaped| matches!(escaped, '"' | '\\'))?,
-            ),
-            plain => key.push(plain),
-        }
-    }
-    Some(key)
-}
-
-/// SHA-256 of a request to create an order, as parsed. Personal data goes in sealed: the fingerprint is kept
-/// in the log for ever, and must not let anybody try texts out.
-pub fn fingerprint(
-    customer_id: UserId,
-    currency: Currency,
-    contents: &Contents,
-) -> Result<[u8; 32], Problem> {
-    #[derive(Serialize)]
-    struct Canonical<'a> {
-        customer_id: UserId,
-        currency: Currency,
-        lines: &'a [events::order::OrderLine],
-        shipping_address: Option<&'a events::sealed::Sealed>,
-        note: Option<&'a events::sealed::Sealed>,
-        attributes: &'a str,
-    }
-    let canonical = Canonical {
-        customer_id,
-        currency,
-        lines: contents.lines.as_slice(),
-        shipping_address: contents.shipping_address.as_ref(),
-        note: contents.note.as_ref(),
-        attributes: contents.attributes.as_str(),
-    };
-    let mut digest = Digesting(Sha256::new());
-    // Texts, numbers and bytes always become JSON.
-    serde_json::to_writer(io::BufWriter::new(&mut digest), &canonical)
-        .map_err(|_| Problem::invalid_idempotency_key())?;
-    Ok(digest.0.finalize().into())
-}
-
-struct Digesting(Sha256);
-
-impl io::Write for Digesting {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_read_bare_or_quoted() {
-        let longest = "k".repeat(KEY_CHARS_MAX);
-        for (text, key) in [
-            ("abc", Some("abc")),
-            ("\"abc\"", Some("abc")),
-            (" \"abc\" ", Some("abc")),
-            (r#""a\"b\\c""#, Some(r#"a"b\c"#)),
-            (&longest, Some(longest.as_str())),
-            (&format!("\"{longest}\""), Some(longest.as_str())),
-            (&format!("{longest}k"), None),
-            ("", None),
-            ("\"\"", None),
-            ("\"abc", None),
-            ("a b", None),
-            ("\"a b\"", None),
-            ("\"a\"b\"", None),
-            (r#""a\b""#, None),
-            ("ключ", None),
-        ] {
-            assert_eq!(parse(text).as_deref(), key, "{text}");
-        }
     }
 }

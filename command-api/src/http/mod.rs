@@ -1,62 +1,22 @@
-//! HTTP: a handler reads the request, asks who sends it, has it decided, and answers. What may be asked for,
-//! and how it is answered, is written down in the API's contract; nothing here decides anything.
+//! HTTP: a handler asks who sends a request, takes its conditions from its headers, has it carried out, and answers.
+//! What may be asked for, and how it is answered, is written down in the API's contract; nothing here decides anything.
 
 mod answer;
-mod error;
 mod idempotency;
 mod orders;
-mod read;
 mod sessions;
 mod users;
 
 use std::{
     future::{Ready, ready},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, http::Method, web};
-use events::timestamp::Timestamp;
-use runtime::{
-    auth::{PublicKey, TokenVerifier},
-    data_keys::DataKeys,
-    etag::IfMatch,
-    http::resource,
-    problem::Problem,
-    request_id,
-};
+use runtime::{auth::TokenVerifier, http::resource, problem::Problem, request_id};
 use serde_json::json;
-use time::OffsetDateTime;
 
-use crate::{
-    identity::{
-        credentials::Credentials, email_hash::EmailHasher, passwords::Passwords,
-        sessions::Sessions, tokens::TokenSigner,
-    },
-    shard::{Command, IdempotencyRequest, Request, Shards},
-};
-
-/// All that handlers need.
-pub struct Api {
-    /// The way to the writers.
-    pub shards: Shards,
-    /// What personal data is sealed with.
-    pub data_keys: DataKeys,
-    /// Password hashes.
-    pub credentials: Credentials,
-    /// Sessions.
-    pub sessions: Sessions,
-    /// The threads that hash passwords.
-    pub passwords: Passwords,
-    /// What stands for e-mail addresses in the log.
-    pub email_hasher: EmailHasher,
-    /// Signs access tokens.
-    pub token_signer: TokenSigner,
-    /// The keys that access tokens are checked with, for everyone to see.
-    pub published_keys: Vec<PublicKey>,
-}
-
-/// All that handlers need, once it is there: a process listens before it can serve, and says what it waits for.
-pub type Slot = OnceLock<Arc<Api>>;
+use crate::commands::{Api, Context, Slot, error};
 
 /// The [`Api`] as a handler's argument; before it is there, requests are answered `unavailable`.
 pub struct Serving(Arc<Api>);
@@ -152,35 +112,19 @@ async fn jwks(api: Serving) -> HttpResponse {
         .json(json!({ "keys": keys }))
 }
 
-/// The id in the path; one that is no id names nothing (`not-found`).
-fn path_id<T: std::str::FromStr>(request: &HttpRequest) -> Result<T, Problem> {
-    let id = request
-        .match_info()
-        .get("id")
-        .and_then(|id| id.parse().ok());
-    id.ok_or_else(Problem::not_found)
+/// The id in the path, whatever it is.
+fn path_id(request: &HttpRequest) -> &str {
+    request.match_info().get("id").unwrap_or_default()
 }
 
-/// The time that commands carry.
-fn now() -> Timestamp {
-    OffsetDateTime::now_utc().into()
-}
-
-/// A command together with what the request's headers say about it, and what its `body` weighs.
-fn request(
-    request: &HttpRequest,
-    body: &[u8],
-    command: Command,
-    expected: Option<IfMatch>,
-    idempotency: Option<IdempotencyRequest>,
-) -> Request {
-    Request {
-        bytes: body.len(),
-        command,
-        expected,
-        idempotency,
+/// What a request says besides who asks for what, without conditions.
+fn context(request: &HttpRequest, body: &[u8]) -> Context {
+    Context {
+        expected: None,
+        idempotency_key: None,
         correlation_id: request_id::correlation_id(request),
         traceparent: request_id::traceparent(request.headers()).map(str::to_owned),
+        bytes: body.len(),
     }
 }
 

@@ -1,11 +1,6 @@
 //! Commands about orders.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
-use domain::order::{self, Action};
-use events::{
-    ids::{OrderId, UserId},
-    sealed::{DataKey, Field, Sealed},
-};
 use runtime::{
     auth::Caller,
     etag::IfMatch,
@@ -13,12 +8,8 @@ use runtime::{
     problem::Problem,
 };
 
-use super::{
-    Api, Serving, answer, error, idempotency, now, path_id,
-    read::{self, Contents},
-    request as shard_request,
-};
-use crate::shard::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
+use super::{Serving, answer, context, idempotency, path_id};
+use crate::commands::{Context, orders};
 
 /// `POST /orders`
 pub async fn create(
@@ -28,49 +19,13 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
-    let key = idempotency::key(request.headers())?;
-    let expected = IfMatch::of_request(request.headers())?;
-    let new = read::new_order(&body)?;
-    let customer_id = new.customer_id.unwrap_or(caller.user_id);
-    check_customer(&api, caller, customer_id).await?;
-    let (contents, data_key) = seal(&api, customer_id, new.contents)
-        .await?
-        .ok_or_else(|| {
-            // A key is destroyed when its user is erased; tokens live a little longer.
-            if customer_id == caller.user_id {
-                Problem::not_authenticated()
-            } else {
-                no_such_customer()
-            }
-        })?;
-    let idempotency = match key {
-        Some(key) => {
-            let fingerprint = idempotency::fingerprint(customer_id, new.currency, &contents)?;
-            Some(IdempotencyRequest {
-                caller: caller.user_id,
-                key,
-                fingerprint,
-            })
-        }
-        None => None,
+    let context = Context {
+        idempotency_key: idempotency::key(request.headers())?,
+        expected: IfMatch::of_request(request.headers())?,
+        ..context(&request, &body)
     };
-    let scope = idempotency
-        .as_ref()
-        .map(|request| (request.caller, request.key.as_str()));
-    let order_id = api.shards.new_order_id(scope).map_err(error::of_refused)?;
-    let action = Action::Create {
-        order_id,
-        customer_id,
-        currency: new.currency,
-        contents,
-    };
-    let command = command(order_id, caller, action);
-    let answer = submit(
-        &api,
-        shard_request(&request, &body, command, expected, idempotency),
-    )
-    .await?;
-    answer::order(StatusCode::CREATED, &answer, data_key, &api.data_keys).await
+    let created = orders::create(&api, caller, context, json::parse(&body)?).await?;
+    answer::order(StatusCode::CREATED, &created)
 }
 
 /// `PUT /orders/{id}`
@@ -81,31 +36,13 @@ pub async fn replace(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
-    let expected = IfMatch::of_request(request.headers())?;
-    // Prices are read in the order's currency, and sealed is with its customer's key. That there is no such order is
-    // said in its turn.
-    let found = match path_id(&request) {
-        Ok(id) => api.shards.order(id).await.map(|state| (id, state)),
-        Err(_) => Err(Refused::NotFound),
+    let context = Context {
+        expected: IfMatch::of_request(request.headers())?,
+        ..context(&request, &body)
     };
-    let order = found.as_ref().ok().and_then(|(_, state)| state.order());
-    let order = order.filter(|order| caller.may_see(order.customer_id));
-    let contents = read::replacement(&body, order.map(|order| order.currency))?;
-    let expected = expected.ok_or_else(Problem::precondition_required)?;
-    let (id, _) = *found
-        .as_ref()
-        .map_err(|refused| error::of_refused(*refused))?;
-    let (order, contents) = order.zip(contents).ok_or_else(Problem::not_found)?;
-    let (contents, data_key) = seal(&api, order.customer_id, contents)
-        .await?
-        .ok_or_else(Problem::not_found)?;
-    let command = command(id, caller, Action::Update { contents });
-    let answer = submit(
-        &api,
-        shard_request(&request, &body, command, Some(expected), None),
-    )
-    .await?;
-    answer::order(StatusCode::OK, &answer, data_key, &api.data_keys).await
+    let (id, body) = (path_id(&request), json::parse(&body)?);
+    let replaced = orders::replace(&api, caller, context, id, body).await?;
+    answer::order(StatusCode::OK, &replaced)
 }
 
 /// `PUT /orders/{id}/status`
@@ -116,13 +53,13 @@ pub async fn set_status(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
-    let expected = IfMatch::of_request(request.headers())?;
-    let change = read::status_change(&body)?;
-    let action = Action::SetStatus {
-        status: change.status,
-        reason: change.reason,
+    let context = Context {
+        expected: IfMatch::of_request(request.headers())?,
+        ..context(&request, &body)
     };
-    step(&request, &body, &api, caller, expected, action).await
+    let (id, body) = (path_id(&request), json::parse(&body)?);
+    let moved = orders::set_status(&api, caller, context, id, body).await?;
+    answer::order(StatusCode::OK, &moved)
 }
 
 /// `POST /orders/{id}/cancel`, also without a body.
@@ -133,147 +70,11 @@ pub async fn cancel(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body_or_empty_object(&request, payload, JSON).await?;
-    let expected = IfMatch::of_request(request.headers())?;
-    let reason = read::reasoned(&body)?.reason;
-    let action = Action::Cancel { reason };
-    step(&request, &body, &api, caller, expected, action).await
-}
-
-async fn step(
-    request: &HttpRequest,
-    body: &[u8],
-    api: &Api,
-    caller: Caller,
-    expected: Option<IfMatch>,
-    action: Action,
-) -> Result<HttpResponse, Problem> {
-    let id = path_id(request)?;
-    let data_key = key_of(api, caller, id).await?;
-    let command = command(id, caller, action);
-    let answer = submit(api, shard_request(request, body, command, expected, None)).await?;
-    answer::order(StatusCode::OK, &answer, data_key, &api.data_keys).await
-}
-
-/// The key that an order is to be shown with, had before anything is done: what was done must be possible to show.
-async fn key_of(api: &Api, caller: Caller, id: OrderId) -> Result<Option<DataKey>, Problem> {
-    let state = api.shards.order(id).await.map_err(error::of_refused)?;
-    let order = state.order().filter(|order| {
-        let contents = &order.contents;
-        let is_sealed = contents.shipping_address.is_some() || contents.note.is_some();
-        is_sealed && caller.may_see(order.customer_id)
-    });
-    match order {
-        Some(order) => {
-            let key = api.data_keys.get(order.customer_id).await;
-            key.map_err(error::of_data_key)
-        }
-        None => Ok(None),
-    }
-}
-
-fn command(id: OrderId, caller: Caller, action: Action) -> Command {
-    Command::Order {
-        id,
-        command: order::Command {
-            actor: caller.into(),
-            at: now(),
-            action,
-        },
-    }
-}
-
-async fn submit(api: &Api, request: Request) -> Result<Answer<order::State>, Problem> {
-    match api
-        .shards
-        .submit(request)
-        .await
-        .map_err(error::of_refused)?
-    {
-        Accepted::Order(answer) => Ok(answer),
-        // Orders are answered with orders.
-        Accepted::User(_) => Err(Problem::not_found()),
-    }
-}
-
-/// The customer is the caller; an admin may name another, who must exist.
-async fn check_customer(api: &Api, caller: Caller, customer_id: UserId) -> Result<(), Problem> {
-    if customer_id == caller.user_id {
-        return Ok(());
-    }
-    if !caller.is_admin() {
-        return Err(Problem::not_allowed(
-            "only an admin may order for somebody else",
-        ));
-    }
-    match api
-        .shards
-        .user(customer_id)
-        .await
-        .map_err(error::of_refused)?
-    {
-        Some(_) => Ok(()),
-        None => Err(no_such_customer()),
-    }
-}
-
-fn no_such_customer() -> Problem {
-    let refused = json::check(|place| {
-        place
-            .member("customer_id")
-            .fail::<()>("unknown_customer", "must be a user's id")
-    });
-    refused.err().unwrap_or_else(Problem::not_found)
-}
-
-/// Seals the personal part with the customer's key, which comes along where it was needed; `None` when it is needed
-/// and destroyed.
-async fn seal(
-    api: &Api,
-    customer_id: UserId,
-    contents: Contents,
-) -> Result<Option<(order::Contents, Option<DataKey>)>, Problem> {
-    let Contents {
-        lines,
-        shipping_address,
-        note,
-        attributes,
-    } = contents;
-    if shipping_address.is_none() && note.is_none() {
-        let contents = order::Contents {
-            lines,
-            shipping_address: None,
-            note: None,
-            attributes,
-        };
-        return Ok(Some((contents, None)));
-    }
-    let Some(key) = api
-        .data_keys
-        .get(customer_id)
-        .await
-        .map_err(error::of_data_key)?
-    else {
-        return Ok(None);
+    let context = Context {
+        expected: IfMatch::of_request(request.headers())?,
+        ..context(&request, &body)
     };
-    let shipping_address = match shipping_address {
-        Some(address) => {
-            let json = serde_json::to_string(&address).map_err(|_| error::not_sealed())?;
-            Some(sealed(&key, customer_id, Field::ShippingAddress, &json)?)
-        }
-        None => None,
-    };
-    let note = note
-        .map(|note| sealed(&key, customer_id, Field::Note, note.as_str()))
-        .transpose()?;
-    let contents = order::Contents {
-        lines,
-        shipping_address,
-        note,
-        attributes,
-    };
-    Ok(Some((contents, Some(key))))
-}
-
-fn sealed(key: &DataKey, subject: UserId, field: Field, text: &str) -> Result<Sealed, Problem> {
-    key.seal(subject, field, text).ok_or_else(error::not_sealed)
+    let (id, body) = (path_id(&request), json::parse(&body)?);
+    let cancelled = orders::cancel(&api, caller, context, id, body).await?;
+    answer::order(StatusCode::OK, &cancelled)
 }

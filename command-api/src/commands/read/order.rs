@@ -59,9 +59,9 @@ pub struct Reasoned {
 }
 
 /// Reads a body of `POST /orders`.
-pub fn new_order(bytes: &[u8]) -> Result<NewOrder, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn new_order(body: Json<'_>) -> Result<NewOrder, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let customer_id = fields.optional("customer_id", id);
         let currency = fields.required("currency", |value, place| {
             valid(trimmed(value, place)?.parse().map_err(Invalid::from), place)
@@ -78,9 +78,12 @@ pub fn new_order(bytes: &[u8]) -> Result<NewOrder, Problem> {
 
 /// Reads a body of `PUT /orders/{id}`, whose prices are in the order's currency. Where the order is not known, and so
 /// no currency, the rest is checked and `None` returned.
-pub fn replacement(bytes: &[u8], currency: Option<Currency>) -> Result<Option<Contents>, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn replacement(
+    body: Json<'_>,
+    currency: Option<Currency>,
+) -> Result<Option<Contents>, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let contents = contents(&mut fields, currency);
         fields.refuse_others();
         contents
@@ -88,9 +91,9 @@ pub fn replacement(bytes: &[u8], currency: Option<Currency>) -> Result<Option<Co
 }
 
 /// Reads a body of `PUT /orders/{id}/status`.
-pub fn status_change(bytes: &[u8]) -> Result<StatusChange, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn status_change(body: Json<'_>) -> Result<StatusChange, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let status = fields.required("status", |value, place| match &*trimmed(value, place)? {
             "in_progress" => Some(NewStatus::InProgress),
             "completed" => Some(NewStatus::Completed),
@@ -110,9 +113,9 @@ pub fn status_change(bytes: &[u8]) -> Result<StatusChange, Problem> {
 }
 
 /// Reads a body of `POST /orders/{id}/cancel`.
-pub fn reasoned(bytes: &[u8]) -> Result<Reasoned, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn reasoned(body: Json<'_>) -> Result<Reasoned, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let reason = fields.optional("reason", parsed(Reason::parse));
         fields.refuse_others();
         Some(Reasoned { reason: reason? })

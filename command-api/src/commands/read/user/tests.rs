@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn sent(text: &[u8]) -> Json<'_> {
+    json::parse(text).expect("JSON")
+}
+
 fn errors<T>(outcome: Result<T, Problem>) -> Vec<(String, &'static str)> {
     let Err(problem) = outcome else {
         panic!("the body should be refused")
@@ -26,7 +30,7 @@ fn owned(errors: &[(&str, &'static str)]) -> Vec<(String, &'static str)> {
 #[test]
 fn a_registration_is_normalised() {
     let body = json!({"email": " Ada@Example.com ", "password": " a password ", "name": " Ada "});
-    let new = registration(body.to_string().as_bytes()).unwrap();
+    let new = registration(sent(body.to_string().as_bytes())).unwrap();
     assert_eq!(
         (new.email.as_str(), new.name.as_str()),
         ("ada@example.com", "Ada")
@@ -45,7 +49,7 @@ fn every_error_of_a_registration_is_reported_at_once_and_repeats_no_secret() {
         "email": "ada", "password": "sesame", "name": "\n", "phone": "0151", "locale": "x",
         "role": "admin", "id": "1",
     });
-    let outcome = registration(body.to_string().as_bytes());
+    let outcome = registration(sent(body.to_string().as_bytes()));
     let shown = format!("{:?}", outcome.as_ref().err());
     assert!(!shown.contains("sesame"), "{shown}");
     assert_eq!(
@@ -65,20 +69,20 @@ fn every_error_of_a_registration_is_reported_at_once_and_repeats_no_secret() {
         ("/password", "missing"),
         ("/name", "missing"),
     ]);
-    assert_eq!(errors(registration(b"{}")), nothing);
+    assert_eq!(errors(registration(sent(b"{}"))), nothing);
     let long = json!({"email": "ada@example.com", "password": "x".repeat(129), "name": "Ada"});
     assert_eq!(
-        errors(registration(long.to_string().as_bytes())),
+        errors(registration(sent(long.to_string().as_bytes()))),
         owned(&[("/password", "too_long")])
     );
 }
 
 #[test]
 fn a_login_refuses_only_what_is_no_text() {
-    let odd = credentials(br#"{"email":"no address","password":""}"#).unwrap();
+    let odd = credentials(sent(br#"{"email":"no address","password":""}"#)).unwrap();
     assert_eq!((odd.email, odd.password.as_str()), (None, ""));
     assert_eq!(
-        errors(credentials(br#"{"email":1,"otp":"1"}"#)),
+        errors(credentials(sent(br#"{"email":1,"otp":"1"}"#))),
         owned(&[
             ("/email", "wrong_type"),
             ("/password", "missing"),
@@ -89,7 +93,7 @@ fn a_login_refuses_only_what_is_no_text() {
 
 #[test]
 fn a_merge_patch_keeps_changes_and_removes() {
-    let patch = |body: Value| profile(body.to_string().as_bytes()).unwrap();
+    let patch = |body: Value| profile(sent(body.to_string().as_bytes())).unwrap();
     let nothing = patch(json!({}));
     assert!(nothing.name.is_none() && nothing.phone.is_none() && nothing.locale.is_none());
     assert_eq!((nothing.order_emails, nothing.order_sms), (None, None));
@@ -120,7 +124,7 @@ fn every_error_of_a_patch_is_reported_at_once() {
         "preferences": {"order_emails": "yes", "order_fax": true},
     });
     assert_eq!(
-        errors(profile(body.to_string().as_bytes())),
+        errors(profile(sent(body.to_string().as_bytes()))),
         owned(&[
             ("/name", "not_removable"),
             ("/phone", "not_e164"),
@@ -135,10 +139,10 @@ fn every_error_of_a_patch_is_reported_at_once() {
 
 #[test]
 fn there_are_two_roles() {
-    assert_eq!(new_role(br#"{"role":"admin"}"#).unwrap(), Role::Admin);
-    assert_eq!(new_role(br#"{"role":"user"}"#).unwrap(), Role::User);
+    assert_eq!(new_role(sent(br#"{"role":"admin"}"#)).unwrap(), Role::Admin);
+    assert_eq!(new_role(sent(br#"{"role":"user"}"#)).unwrap(), Role::User);
     assert_eq!(
-        errors(new_role(br#"{"role":"root"}"#)),
+        errors(new_role(sent(br#"{"role":"root"}"#))),
         owned(&[("/role", "not_a_role")])
     );
 }

@@ -3,7 +3,7 @@
 use domain::values::{EmailAddress, Locale, Password, PersonName, Phone};
 use events::user::Role;
 use runtime::{
-    json::{self, Change, Fields},
+    json::{self, Change, Fields, Json},
     problem::Problem,
 };
 use zeroize::Zeroizing;
@@ -49,9 +49,9 @@ pub struct Profile {
 }
 
 /// Reads a body of `POST /register`.
-pub fn registration(bytes: &[u8]) -> Result<Registration, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn registration(body: Json<'_>) -> Result<Registration, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let email = fields.required("email", parsed(EmailAddress::parse));
         let password = fields.required("password", parsed(Password::parse));
         let name = fields.required("name", parsed(PersonName::parse));
@@ -69,9 +69,9 @@ pub fn registration(bytes: &[u8]) -> Result<Registration, Problem> {
 }
 
 /// Reads a body of `POST /login`.
-pub fn credentials(bytes: &[u8]) -> Result<Credentials, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn credentials(body: Json<'_>) -> Result<Credentials, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let email = fields.required("email", json::text);
         let password = fields.required("password", json::text);
         fields.refuse_others();
@@ -83,9 +83,9 @@ pub fn credentials(bytes: &[u8]) -> Result<Credentials, Problem> {
 }
 
 /// Reads a body of `POST /token/refresh` or `POST /logout`.
-pub fn refresh_token(bytes: &[u8]) -> Result<Zeroizing<String>, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn refresh_token(body: Json<'_>) -> Result<Zeroizing<String>, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let token = fields.required("refresh_token", json::text);
         fields.refuse_others();
         Some(Zeroizing::new(token?.into_owned()))
@@ -93,9 +93,9 @@ pub fn refresh_token(bytes: &[u8]) -> Result<Zeroizing<String>, Problem> {
 }
 
 /// Reads a body of `PUT /users/{id}/role`.
-pub fn new_role(bytes: &[u8]) -> Result<Role, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn new_role(body: Json<'_>) -> Result<Role, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let role = fields.required("role", |value, place| match &*trimmed(value, place)? {
             "user" => Some(Role::User),
             "admin" => Some(Role::Admin),
@@ -108,9 +108,9 @@ pub fn new_role(bytes: &[u8]) -> Result<Role, Problem> {
 
 /// Reads a body of `PATCH /users/{id}`. `null` takes back what the user said: no phone number, and the
 /// language and preferences of somebody who never said anything.
-pub fn profile(bytes: &[u8]) -> Result<Profile, Problem> {
-    json::read(bytes, |value, place| {
-        let mut fields = Fields::of(value, place)?;
+pub fn profile(body: Json<'_>) -> Result<Profile, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
         let name = match fields.change("name", parsed(PersonName::parse)) {
             Some(Change::Remove) => place
                 .member("name")

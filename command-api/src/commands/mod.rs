@@ -1,0 +1,90 @@
+//! Commands: one set of rules for whoever asks, through whatever door. A door (HTTP, gRPC) says who asks, on which
+//! conditions and for what; here that is read, sealed and decided, and what became of it is given back to be shown.
+//!
+//! Nothing in here knows how a request came in or how its answer goes out.
+
+pub mod error;
+pub mod idempotency;
+pub mod orders;
+mod read;
+pub mod sessions;
+mod shown;
+pub mod users;
+
+use std::sync::{Arc, OnceLock};
+
+use events::{ids::CorrelationId, timestamp::Timestamp};
+use runtime::{auth::PublicKey, data_keys::DataKeys, etag::IfMatch, problem::Problem};
+use time::OffsetDateTime;
+
+use crate::{
+    identity::{
+        credentials::Credentials, email_hash::EmailHasher, passwords::Passwords,
+        sessions::Sessions, tokens::TokenSigner,
+    },
+    shard::{Command, IdempotencyRequest, Request, Shards},
+};
+
+pub use shown::{ChangedOrder, ChangedUser, Registered};
+
+/// All that commands need.
+pub struct Api {
+    /// The way to the writers.
+    pub shards: Shards,
+    /// What personal data is sealed with.
+    pub data_keys: DataKeys,
+    /// Password hashes.
+    pub credentials: Credentials,
+    /// Sessions.
+    pub sessions: Sessions,
+    /// The threads that hash passwords.
+    pub passwords: Passwords,
+    /// What stands for e-mail addresses in the log.
+    pub email_hasher: EmailHasher,
+    /// Signs access tokens.
+    pub token_signer: TokenSigner,
+    /// The keys that access tokens are checked with, for everyone to see.
+    pub published_keys: Vec<PublicKey>,
+}
+
+/// All that commands need, once it is there: a process listens before it can serve, and says what it waits for.
+pub type Slot = OnceLock<Arc<Api>>;
+
+/// What a request says besides who asks for what.
+#[derive(Debug)]
+pub struct Context {
+    /// The versions that the stream must be at.
+    pub expected: Option<IfMatch>,
+    /// The client's name for this intent.
+    pub idempotency_key: Option<String>,
+    /// The intent across all that it causes.
+    pub correlation_id: CorrelationId,
+    /// W3C trace context of the caller.
+    pub traceparent: Option<String>,
+    /// How long its body was: what it weighs while it is under way.
+    pub bytes: usize,
+}
+
+impl Context {
+    /// A command on the conditions of this request.
+    fn request(self, command: Command, idempotency: Option<IdempotencyRequest>) -> Request {
+        Request {
+            bytes: self.bytes,
+            command,
+            expected: self.expected,
+            idempotency,
+            correlation_id: self.correlation_id,
+            traceparent: self.traceparent,
+        }
+    }
+}
+
+/// The id that a request names; what is no id names nothing (`not-found`).
+fn id_of<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| Problem::not_found())
+}
+
+/// The time that commands carry.
+fn now() -> Timestamp {
+    OffsetDateTime::now_utc().into()
+}

@@ -1,0 +1,225 @@
+//! Commands about users.
+
+use domain::user::{self, Action, ProfilePatch};
+use events::{
+    Actor,
+    ids::{CredentialId, EmailHash, UserId},
+    sealed::{DataKey, Field, Sealed},
+    user::Role,
+};
+use runtime::{auth::Caller, json::Json, problem::Problem};
+use uuid::Uuid;
+
+use super::{Api, ChangedUser, Context, Registered, error, id_of, now, read};
+use crate::shard::{Accepted, Answer, Command, Refused, Request};
+
+/// Registers a user. `body` is that of `POST /register`.
+pub async fn register(api: &Api, context: Context, body: Json<'_>) -> Result<Registered, Problem> {
+    let new = read::registration(body)?;
+    let email_hash = api.email_hasher.hash(&new.email);
+    // The claim decides; asking first spares the hashing.
+    if api
+        .shards
+        .user_of(email_hash)
+        .await
+        .map_err(error::of_refused)?
+        .is_some()
+    {
+        return Err(Problem::address_taken());
+    }
+    let (id, credential_id) = (
+        api.shards.new_user_id(email_hash),
+        CredentialId(Uuid::now_v7()),
+    );
+    let prepared = prepare(api, id, credential_id, email_hash, new).await;
+    let outcome = match prepared {
+        Ok(registration) => {
+            let command = user::Command {
+                actor: Actor::User(id, Role::User),
+                at: now(),
+                action: Action::Register(registration),
+            };
+            let command = Command::Register {
+                email_hash,
+                id,
+                command,
+            };
+            let submitted = api.shards.submit(context.request(command, None)).await;
+            submitted.map_err(Failed::Refused)
+        }
+        Err(problem) => Err(Failed::Before(problem)),
+    };
+    let answer = match outcome {
+        Ok(Accepted::User(answer)) => answer,
+        Ok(Accepted::Order(_)) => return Err(Problem::not_found()),
+        // What the log may have recorded needs its rows.
+        Err(Failed::Refused(Refused::OutcomeUnknown)) => {
+            return Err(error::of_refused(Refused::OutcomeUnknown));
+        }
+        Err(failed) => {
+            discard(api, id, credential_id).await;
+            return Err(failed.into());
+        }
+    };
+    Ok(Registered {
+        id,
+        version: answer.version,
+        token: answer.token,
+    })
+}
+
+enum Failed {
+    Before(Problem),
+    Refused(Refused),
+}
+
+impl From<Failed> for Problem {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Before(problem) => problem,
+            Failed::Refused(refused) => error::of_refused(refused),
+        }
+    }
+}
+
+/// Stores what the event will name, and seals what it will hold.
+async fn prepare(
+    api: &Api,
+    user_id: UserId,
+    credential_id: CredentialId,
+    email_hash: EmailHash,
+    new: read::Registration,
+) -> Result<user::Registration, Problem> {
+    let hash = api
+        .passwords
+        .hash(new.password.expose())
+        .await
+        .map_err(error::of_identity)?;
+    api.credentials
+        .add(credential_id, user_id, &hash)
+        .await
+        .map_err(error::of_identity)?;
+    let key = api
+        .data_keys
+        .create(user_id)
+        .await
+        .map_err(error::of_data_key)?;
+    let seal = |field, text: &str| sealed(&key, user_id, field, text);
+    Ok(user::Registration {
+        user_id,
+        email: seal(Field::Email, new.email.as_str())?,
+        email_hash,
+        name: seal(Field::Name, new.name.as_str())?,
+        phone: new
+            .phone
+            .map(|phone| seal(Field::Phone, phone.as_str()))
+            .transpose()?,
+        locale: new.locale,
+        role: Role::User,
+        credential_id,
+    })
+}
+
+/// Removes the rows of a registration that was not recorded. Rows left over harm nobody.
+async fn discard(api: &Api, user_id: UserId, credential_id: CredentialId) {
+    if let Err(error) = api.credentials.discard(credential_id).await {
+        tracing::warn!(%error, "a credential that nobody names is left over");
+    }
+    if let Err(error) = api.data_keys.destroy(user_id).await {
+        tracing::warn!(%error, "a data key that nobody uses is left over");
+    }
+}
+
+/// Changes what a user says about himself. `body` is that of `PATCH /users/{id}`.
+pub async fn update_profile(
+    api: &Api,
+    caller: Caller,
+    context: Context,
+    id: &str,
+    body: Json<'_>,
+) -> Result<ChangedUser, Problem> {
+    let profile = read::profile(body)?;
+    let id: UserId = id_of(id)?;
+    if !caller.may_see(id) {
+        return Err(Problem::not_found());
+    }
+    let key = key_of(api, id).await?;
+    let seal = |field, text: &str| sealed(&key, id, field, text);
+    let patch = ProfilePatch {
+        name: profile
+            .name
+            .map(|name| seal(Field::Name, name.as_str()))
+            .transpose()?,
+        phone: match profile.phone {
+            Some(Some(phone)) => Some(Some(seal(Field::Phone, phone.as_str())?)),
+            Some(None) => Some(None),
+            None => None,
+        },
+        locale: profile.locale,
+        order_emails: profile.order_emails,
+        order_sms: profile.order_sms,
+    };
+    let command = command(id, caller, Action::UpdateProfile(patch));
+    let answer = submit(api, context.request(command, None)).await?;
+    Ok(ChangedUser::of(answer, key))
+}
+
+/// Gives a user another role. `body` is that of `PUT /users/{id}/role`.
+pub async fn change_role(
+    api: &Api,
+    caller: Caller,
+    context: Context,
+    id: &str,
+    body: Json<'_>,
+) -> Result<ChangedUser, Problem> {
+    let role = read::new_role(body)?;
+    let id: UserId = id_of(id)?;
+    if !caller.may_see(id) {
+        return Err(Problem::not_found());
+    }
+    let key = key_of(api, id).await?;
+    let command = command(id, caller, Action::ChangeRole { role });
+    let answer = submit(api, context.request(command, None)).await?;
+    // Sessions with the old role end. Asked again, nothing is recorded and this is done again.
+    api.sessions
+        .end_all(id)
+        .await
+        .map_err(|error| error::not_shown(&error))?;
+    Ok(ChangedUser::of(answer, key))
+}
+
+/// The key that a user's record is sealed with; whoever has none is unknown or erased. Had before anything is done, so
+/// that what was done can be shown.
+async fn key_of(api: &Api, id: UserId) -> Result<DataKey, Problem> {
+    let key = api.data_keys.get(id).await;
+    key.map_err(error::of_data_key)?
+        .ok_or_else(Problem::not_found)
+}
+
+fn command(id: UserId, caller: Caller, action: Action) -> Command {
+    Command::User {
+        id,
+        command: user::Command {
+            actor: caller.into(),
+            at: now(),
+            action,
+        },
+    }
+}
+
+async fn submit(api: &Api, request: Request) -> Result<Answer<user::State>, Problem> {
+    match api
+        .shards
+        .submit(request)
+        .await
+        .map_err(error::of_refused)?
+    {
+        Accepted::User(answer) => Ok(answer),
+        // Users are answered with users.
+        Accepted::Order(_) => Err(Problem::not_found()),
+    }
+}
+
+fn sealed(key: &DataKey, subject: UserId, field: Field, text: &str) -> Result<Sealed, Problem> {
+    key.seal(subject, field, text).ok_or_else(error::not_sealed)
+}
