@@ -1,5 +1,6 @@
 //! The orders read model, in MongoDB.
 
+pub mod answers;
 mod attributes;
 mod document;
 pub mod fold;

@@ -34,10 +34,15 @@ impl Parameters {
     pub fn of(request: &HttpRequest) -> Result<Self, Problem> {
         let given = web::Query::<Vec<(String, String)>>::from_query(request.query_string())
             .map_err(|_| Problem::unreadable("the query is not form-encoded"))?;
-        Ok(Self {
-            given: given.into_inner(),
+        Ok(Self::given(given.into_inner()))
+    }
+
+    /// These parameters, each with its name.
+    pub fn given(given: Vec<(String, String)>) -> Self {
+        Self {
+            given,
             errors: Vec::new(),
-        })
+        }
     }
 
     /// An optional parameter, read by `read`; what that refuses is reported as `must be <wanted>`.

@@ -1,5 +1,6 @@
 //! The users read model, in Postgres.
 
+pub mod answers;
 pub mod fold;
 mod generations;
 pub mod http;

@@ -1,24 +1,13 @@
-//! Queries for orders.
+//! Queries for orders over HTTP.
 
 use actix_web::{HttpRequest, HttpResponse, http::Method, http::header::ETAG, web};
-use events::{
-    ids::{OrderId, UserId},
-    sealed::DataKey,
-};
-use runtime::{
-    auth::Caller,
-    etag,
-    http::resource,
-    problem::Problem,
-    representation::{self, OrderStatus, StoredOrder},
-};
+use runtime::{auth::Caller, etag, http::resource, problem::Problem, representation};
 use serde::Serialize;
 
-use super::{fold::Order, list::OrderFilter, store::Page};
+use super::answers;
 use crate::{
-    model::Model,
-    queries::{After, Queries, ask, not_shown},
-    query::{Cursor, Parameters},
+    queries::{After, Queries},
+    query::Parameters,
 };
 
 /// `GET /orders`, `/orders/{id}`
@@ -36,27 +25,17 @@ async fn one(
 ) -> Result<HttpResponse, Problem> {
     let awaited = After::of_request(request.headers())?;
     Parameters::of(&request)?.finish()?;
-    // What is no id names nothing, as an unknown one.
-    let id: OrderId = id.parse().map_err(|_| Problem::not_found())?;
-    let generation = queries.generation(Model::Orders, awaited).await?;
-    let order = ask(queries.orders.order(generation, id)).await?;
-    let order = order
-        .filter(|order| caller.may_see(order.customer_id))
-        .ok_or_else(Problem::not_found)?;
-    let key = match stored(&order).is_sealed() {
-        true => queries.key(order.customer_id).await?,
-        false => None,
-    };
-    let shown = shown(&order, key.as_ref())?;
+    let found = answers::one(&queries, caller, awaited, &id).await?;
+    let shown = found.shown()?;
     Ok(HttpResponse::Ok()
-        .insert_header((ETAG, etag::of_version(order.version)))
+        .insert_header((ETAG, etag::of_version(shown.version)))
         .json(shown))
 }
 
 #[derive(Serialize)]
 struct List<'a> {
     items: Vec<representation::Order<'a>>,
-    next_cursor: Option<String>,
+    next_cursor: Option<&'a str>,
 }
 
 async fn list(
@@ -65,96 +44,10 @@ async fn list(
     queries: web::Data<Queries>,
 ) -> Result<HttpResponse, Problem> {
     let awaited = After::of_request(request.headers())?;
-    let mut parameters = Parameters::of(&request)?;
-    let (limit, cursor) = (parameters.limit(), parameters.cursor()?);
-    let status = parameters.optional(
-        "status",
-        "created, in_progress, completed or cancelled",
-        |text| {
-            OrderStatus::ALL
-                .into_iter()
-                .find(|status| status.name() == text)
-        },
-    );
-    let customer_id: Option<UserId> =
-        parameters.optional("customer_id", "a UUID", |text| text.parse().ok());
-    parameters.finish()?;
-    let filter = OrderFilter {
-        customer_id: customer_id.or((!caller.is_admin()).then_some(caller.user_id)),
-        status,
-    };
-    let described = described(filter);
-    let described: Vec<&str> = described.iter().map(String::as_str).collect();
-    let after = cursor.map(|cursor| cursor.place(&described)).transpose()?;
-    let generation = queries.generation(Model::Orders, awaited).await?;
-    if !caller.is_admin() && filter.customer_id != Some(caller.user_id) {
-        // A list shows one's own orders only, and none of one's own is somebody else's.
-        return Ok(HttpResponse::Ok().json(List {
-            items: Vec::new(),
-            next_cursor: None,
-        }));
-    }
-    let after = after.map(|(created_at, id)| (created_at, OrderId(id)));
-    let Page { orders, more } =
-        ask(queries.orders.orders(generation, &filter, after, limit)).await?;
-    let mut customers: Vec<UserId> = orders
-        .iter()
-        .filter(|order| stored(order).is_sealed())
-        .map(|order| order.customer_id)
-        .collect();
-    customers.sort_unstable();
-    customers.dedup();
-    let keys = queries.keys_of(&customers).await?;
-    let items = orders
-        .iter()
-        .map(|order| shown(order, keys.get(&order.customer_id)))
-        .collect::<Result<_, _>>()?;
-    let last = orders.last().filter(|_| more);
-    let next_cursor = last
-        .map(|order| Cursor::new(&described, order.created_at.micros(), order.id.0).to_string());
-    Ok(HttpResponse::Ok().json(List { items, next_cursor }))
-}
-
-/// The list that a cursor is bound to.
-fn described(filter: OrderFilter) -> [String; 3] {
-    let customer = filter
-        .customer_id
-        .map(|id| id.to_string())
-        .unwrap_or_default();
-    [
-        "orders".into(),
-        customer,
-        filter
-            .status
-            .map(OrderStatus::name)
-            .unwrap_or_default()
-            .into(),
-    ]
-}
-
-fn stored(order: &Order) -> StoredOrder<'_> {
-    let contents = &order.contents;
-    StoredOrder {
-        id: order.id,
-        customer_id: order.customer_id,
-        status: order.status,
-        currency: contents.currency,
-        lines: &contents.lines,
-        total_minor: contents.total_minor,
-        shipping_address: contents.shipping_address.as_ref(),
-        note: contents.note.as_ref(),
-        attributes: &contents.attributes,
-        version: order.version,
-        created_at: order.created_at,
-        updated_at: order.updated_at,
-    }
-}
-
-fn shown<'a>(
-    order: &'a Order,
-    key: Option<&DataKey>,
-) -> Result<representation::Order<'a>, Problem> {
-    stored(order)
-        .open(key)
-        .map_err(|error| not_shown(format_args!("order {}", order.id), error))
+    let parameters = Parameters::of(&request)?;
+    let page = answers::list(&queries, caller, awaited, parameters).await?;
+    Ok(HttpResponse::Ok().json(List {
+        items: page.shown()?,
+        next_cursor: page.next_cursor.as_deref(),
+    }))
 }
