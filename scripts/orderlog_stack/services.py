@@ -33,6 +33,9 @@ def settings(home):
     urls = {name: f"http://{home.address(name)}" for name in ("projections", "notifier", "providers")}
     return {
         "ORDERLOG_HOME": str(home.path),
+        "ORDERLOG_URL": f"https://{home.address('gateway')}",
+        "ORDERLOG_GRPC_ADDR": home.address("gateway"),
+        "ORDERLOG_CA_FILE": str(home.secrets / "ca.pem"),
         "ORDERLOG_COMMAND_URLS": ",".join(f"http://{home.address(name)}" for name in nodes(home)),
         "ORDERLOG_QUERY_URL": urls["projections"],
         "ORDERLOG_NOTIFIER_URL": urls["notifier"],

@@ -6,6 +6,7 @@ import time
 
 from . import probes, processes, services
 from .components import THIRD_PARTY
+from .gateway import Gateway, tell_nodes
 from .home import NODES_MAX
 from .report import Failure, log_tail, say
 
@@ -32,10 +33,11 @@ def _want_nodes(home, count):
     for name in services.nodes(home)[count:]:
         say(f"  stopping {name}")
         stop(home, name)
+    tell_nodes(home)
 
 
 def _start_services(home):
-    names = ["providers", *services.nodes(home), "projections", "notifier"]
+    names = ["providers", *services.nodes(home), "projections", "notifier", Gateway.name]
     if any(processes.state(home, name) != "running" for name in names):
         services.prepare(home)
     start_all(home, [component_of(home, name) for name in names])
@@ -87,6 +89,7 @@ def start(home, name):
     component = component_of(home, name)
     with home.lock(name):
         _launch(home, component)
+    tell_nodes(home)
     _await(home, component)
 
 
@@ -95,6 +98,7 @@ def stop(home, name):
     component = component_of(home, name)
     with home.lock(name):
         processes.stop(home, name, component.stop_signal, component.stop_within_s)
+    tell_nodes(home)
 
 
 def down(home):
@@ -143,13 +147,13 @@ def env(home):
 def names(home):
     """Every process of this stack in the order they start."""
     third_party = [component.name for component in THIRD_PARTY]
-    return [*third_party, "providers", *services.nodes(home), "projections", "notifier"]
+    return [*third_party, "providers", *services.nodes(home), "projections", "notifier", Gateway.name]
 
 
 def component_of(home, name):
     """The component or service of that name."""
     known = {component.name: component for component in
-             (*THIRD_PARTY, services.Providers, services.Projections, services.Notifier)}
+             (*THIRD_PARTY, services.Providers, services.Projections, services.Notifier, Gateway)}
     if name in known:
         return known[name](home)
     if name in services.command_apis(NODES_MAX):

