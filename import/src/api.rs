@@ -1,4 +1,4 @@
-//! Calls to the HTTP APIs: the admin's token, bounded retries, problems.
+//! Calls to the HTTP API: the admin's token, bounded retries, problems.
 //!
 //! Every call made here may be repeated: reads, logins, orders (they carry an Idempotency-Key), and
 //! registrations (a repeated one is refused because the address is taken, which the caller knows
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Certificate, Client, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -33,19 +33,8 @@ const REQUEST_SECONDS_MAX: u64 = 60;
 /// Largest answer read.
 const ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// Which of the two APIs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Register, log in, place orders.
-    Command,
-    /// Read orders.
-    Query,
-}
-
 /// One call, described.
 pub struct Call {
-    /// Which API.
-    pub side: Side,
     /// The method.
     pub method: Method,
     /// Path and query.
@@ -174,17 +163,17 @@ pub enum NoAnswer {
 
 /// Where to call and as whom.
 pub struct Access {
-    /// Base URLs of the command API.
-    pub command_urls: Vec<String>,
-    /// Base URL of the query API.
-    pub query_url: String,
+    /// Base URL of the gateway.
+    pub url: String,
+    /// Certificates (PEM) of the authorities to trust; empty: the system's.
+    pub authorities: Vec<u8>,
     /// The admin's address.
     pub admin_email: String,
     /// The admin's password.
     pub admin_password: String,
 }
 
-/// The two APIs as one caller sees them.
+/// The HTTP API as one caller sees it.
 pub struct Api {
     client: Client,
     access: Access,
@@ -210,16 +199,20 @@ impl Api {
     /// Nothing is called yet.
     ///
     /// # Errors
-    /// When the HTTP client cannot be set up.
+    /// When the HTTP client cannot be set up, or the authorities are no certificates.
     pub fn new(access: Access, concurrency: usize, stop: Stop) -> anyhow::Result<Self> {
-        let client = Client::builder()
+        let mut client = Client::builder()
             .connect_timeout(Duration::from_secs(CONNECT_SECONDS_MAX))
             .timeout(Duration::from_secs(REQUEST_SECONDS_MAX))
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(concurrency)
-            .tcp_nodelay(true)
-            .build()
-            .context("the HTTP client cannot be set up")?;
+            .tcp_nodelay(true);
+        if !access.authorities.is_empty() {
+            let authorities = Certificate::from_pem_bundle(&access.authorities)
+                .context("the file of authorities cannot be read")?;
+            client = client.tls_certs_only(authorities);
+        }
+        let client = client.build().context("the HTTP client cannot be set up")?;
         Ok(Self {
             client,
             access,
@@ -255,7 +248,7 @@ impl Api {
                 true => self.token.lock().await.clone(),
                 false => Token::default(),
             };
-            let wait = match self.attempt(call, attempt, &token.value).await {
+            let wait = match self.attempt(call, &token.value).await {
                 Ok(answer) if answer.status == StatusCode::UNAUTHORIZED && call.as_admin => {
                     logins_count += 1;
                     last = answer.in_words();
@@ -303,20 +296,9 @@ impl Api {
         }
     }
 
-    async fn attempt(&self, call: &Call, attempt: u32, token: &str) -> anyhow::Result<Answer> {
-        let base = match call.side {
-            Side::Query => &self.access.query_url,
-            Side::Command => {
-                let at = attempt as usize % self.access.command_urls.len().max(1);
-                self.access
-                    .command_urls
-                    .get(at)
-                    .context("no URL of the command API is known")?
-            }
-        };
-        let mut request = self
-            .client
-            .request(call.method.clone(), format!("{base}{}", call.path));
+    async fn attempt(&self, call: &Call, token: &str) -> anyhow::Result<Answer> {
+        let url = format!("{}{}", self.access.url, call.path);
+        let mut request = self.client.request(call.method.clone(), url);
         if let Some(body) = &call.body {
             request = request
                 .header(CONTENT_TYPE, "application/json")
@@ -368,7 +350,6 @@ impl Api {
     pub async fn log_in(&self, email: &str, password: &str) -> Result<Answer, NoAnswer> {
         let body = json!({ "email": email, "password": password });
         let call = Call {
-            side: Side::Command,
             method: Method::POST,
             path: "/login".to_owned(),
             body: Some(body.to_string().into_bytes()),

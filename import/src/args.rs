@@ -32,16 +32,14 @@ pub struct Args {
     /// The file, plain or gzip.
     pub file: PathBuf,
 
-    /// Base URL of the command API; of several, separated by commas, the first is used and the
-    /// next ones when it cannot serve.
-    #[arg(long, env = "ORDERLOG_COMMAND_URLS", value_delimiter = ',', value_parser = base_url)]
+    /// Base URL of the gateway.
+    #[arg(long, env = "ORDERLOG_URL", value_parser = base_url)]
     #[arg(required_unless_present = "dry_run")]
-    pub url: Vec<String>,
+    pub url: Option<String>,
 
-    /// Base URL of the query API.
-    #[arg(long, env = "ORDERLOG_QUERY_URL", value_parser = base_url)]
-    #[arg(required_unless_present = "dry_run")]
-    pub query_url: Option<String>,
+    /// Certificates (PEM) of the authorities to trust, instead of the system's.
+    #[arg(long, env = "ORDERLOG_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
 
     /// The admin who places the orders.
     #[arg(

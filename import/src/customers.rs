@@ -17,7 +17,7 @@ use serde_json::json;
 use sha2::Sha256;
 use uuid::Uuid;
 
-use crate::api::{Answer, Api, Call, NoAnswer, Side};
+use crate::api::{Answer, Api, Call, NoAnswer};
 use crate::progress::Progress;
 use crate::refusals::Refusals;
 use crate::stop::Stop;
@@ -107,7 +107,6 @@ async fn try_register(api: &Api, number: u64, seed: &[u8]) -> anyhow::Result<Out
         "locale": "en-GB",
     });
     let call = Call {
-        side: Side::Command,
         method: Method::POST,
         path: "/register".to_owned(),
         body: Some(body.to_string().into_bytes()),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::api::{Api, Call, Side};
+use crate::api::{Api, Call};
 use crate::progress::Progress;
 
 /// Orders per page; the API's own limit.
@@ -112,7 +112,6 @@ async fn read_page(
     }
     let token = consistency_token.map(|token| ("Consistency-Token", token.to_owned()));
     let call = Call {
-        side: Side::Query,
         method: Method::GET,
         path: format!("/orders?{query}"),
         body: None,

@@ -83,8 +83,11 @@ fn connect(args: &Args, stop: &Stop) -> anyhow::Result<Api> {
         .install_default()
         .map_err(|_| anyhow!("TLS cannot be set up"))?;
     let access = Access {
-        command_urls: args.url.clone(),
-        query_url: args.query_url.clone().context("--query-url is missing")?,
+        url: args.url.clone().context("--url is missing")?,
+        authorities: match &args.ca_file {
+            Some(file) => std::fs::read(file).with_context(|| file.display().to_string())?,
+            None => Vec::new(),
+        },
         admin_email: args
             .admin_email
             .clone()

@@ -8,7 +8,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::api::{Api, Call, NoAnswer, Side};
+use crate::api::{Api, Call, NoAnswer};
 use crate::file::Invoice;
 use crate::listing::{self, Order};
 use crate::money::Unit;
@@ -163,7 +163,6 @@ async fn place(
         )));
     };
     let call = Call {
-        side: Side::Command,
         method: Method::POST,
         path: "/orders".to_owned(),
         body: Some(serde_json::to_vec(&body(invoice, customer, unit))?),

@@ -12,6 +12,10 @@ use serde::Serialize;
 
 use crate::http::NO_STORE;
 
+/// The header of a 503 from a node that does not own the shard: another node may be asked at once. The gateway does
+/// that, and takes the header off what a client gets.
+pub const NOT_OWNER: &str = "x-orderlog-not-owner";
+
 /// The media type of problem details.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -112,6 +116,7 @@ struct Contents {
     current_version: Option<StreamVersion>,
     retry_after_s: Option<u32>,
     allow: Option<String>,
+    another_node: bool,
 }
 
 impl Problem {
@@ -134,6 +139,7 @@ impl Problem {
             current_version: None,
             retry_after_s: None,
             allow: None,
+            another_node: false,
         }))
     }
 
@@ -288,6 +294,14 @@ impl Problem {
         Self::new(&UNAVAILABLE, detail).after(retry_after_s)
     }
 
+    /// 503: nothing was done, because the shard is another node's. The header [`NOT_OWNER`] tells the gateway to
+    /// ask another one.
+    pub fn not_owner(retry_after_s: u32) -> Self {
+        let mut problem = Self::unavailable("this node does not own the shard", retry_after_s);
+        problem.0.another_node = true;
+        problem
+    }
+
     /// 503: it may have been done.
     pub fn outcome_unknown(retry_after_s: u32) -> Self {
         Self::new(
@@ -335,6 +349,7 @@ impl ResponseError for Problem {
             current_version,
             retry_after_s,
             allow,
+            another_node,
         } = &*self.0;
         let mut response = HttpResponseBuilder::new(kind.status);
         response.content_type(PROBLEM_JSON).insert_header(NO_STORE);
@@ -343,6 +358,9 @@ impl ResponseError for Problem {
         }
         if let Some(allow) = allow {
             response.insert_header((header::ALLOW, allow.as_str()));
+        }
+        if *another_node {
+            response.insert_header((NOT_OWNER, "1"));
         }
         if kind.status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
@@ -436,6 +454,14 @@ mod tests {
                 "{problem}"
             );
         }
+    }
+
+    #[test]
+    fn only_a_node_that_does_not_own_the_shard_says_that_another_may_be_asked() {
+        let asks_another = |problem| answered(&problem).0.headers().contains_key(NOT_OWNER);
+        assert!(asks_another(Problem::not_owner(1)));
+        assert!(!asks_another(Problem::unavailable("x", 1)));
+        assert!(!asks_another(Problem::outcome_unknown(1)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 """The command line of `scripts/demo`."""
 
 import argparse
+import os
 import shutil
 import signal
 import time
@@ -79,11 +80,9 @@ def _finish(screen, settings, walk, took_s):
     print("\nWhat happened")
     screen.table()
     print(f"   everything, {took_s:.0f} s\n")
-    nodes, queries = settings["ORDERLOG_COMMAND_URLS"].split(","), settings["ORDERLOG_QUERY_URL"]
-    commands = nodes[0]
+    url, curl = settings["ORDERLOG_URL"], f"curl --cacert {os.path.relpath(settings['ORDERLOG_CA_FILE'])} -s"
     print(f"""It is running now
-   commands        {" or, when one answers 503, ".join(nodes)}
-   queries         {queries}
+   gateway         {url}  (HTTP/1.1, HTTP/2, gRPC; signed by {settings["ORDERLOG_CA_FILE"]})
    sent messages   {settings["ORDERLOG_PROVIDERS_URL"]}/
    Kafka           {settings["KAFKA_BOOTSTRAP_SERVERS"]}
    registry        {settings["SCHEMA_REGISTRY_URL"]}
@@ -93,10 +92,10 @@ def _finish(screen, settings, walk, took_s):
    user            {walk.email}  {PASSWORD}
 
 Try it
-   TOKEN=$(curl -s {commands}/login -H 'Content-Type: application/json' \\
+   TOKEN=$({curl} {url}/login -H 'Content-Type: application/json' \\
      -d '{{"email":"{walk.email}","password":"{PASSWORD}"}}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["access_token"])')
-   curl -s {queries}/orders -H "Authorization: Bearer $TOKEN"
-   curl -si {commands}/orders -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
+   {curl} {url}/orders -H "Authorization: Bearer $TOKEN"
+   {curl} -i {url}/orders -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' \\
      -d '{{"currency":"GBP","lines":[{{"sku":"TEA-250","quantity":1,"unit_price":"4.25"}}]}}'
 
    scripts/stack status          what runs, and where

@@ -29,10 +29,8 @@ class Walk:
         self.settings = settings
         self.postgres = postgres
         self.listener = listener
-        self.commands = Api(settings["ORDERLOG_COMMAND_URLS"].split(","),
-                            [home.log(name) for name in services.nodes(home)])
-        self.queries = Api([settings["ORDERLOG_QUERY_URL"]], [home.log("projections")])
-        self.providers = Api([settings["ORDERLOG_PROVIDERS_URL"]], [home.log("providers")])
+        self.api = Api(settings["ORDERLOG_URL"], home.log("gateway"), settings["ORDERLOG_CA_FILE"])
+        self.providers = Api(settings["ORDERLOG_PROVIDERS_URL"], home.log("providers"))
         self.email = f"ada.{uuid.uuid4().hex[:12]}@example.com"
         self.phone = f"+447700900{random.randrange(1000):03}"  # a range that is never given to anybody
         self.orders = []
@@ -82,7 +80,7 @@ class Walk:
             first = self.post("/orders", order, token=self.token, expect=(201,), Idempotency_Key=key)
             again = self.post("/orders", order, token=self.token, expect=(200, 201), Idempotency_Key=key)
             if again["id"] != first["id"]:
-                raise Failure(f"the repeated request made a second order, {again['id']}", self.commands.logs[0])
+                raise Failure(f"the repeated request made a second order, {again['id']}", self.api.log)
             self.screen.remark("the same order: the answer was replayed, nothing happened twice")
             second = self.post("/orders", {
                 "currency": "GBP", "lines": [{"sku": "CUP-1", "quantity": 1, "unit_price": "6.00"}],
@@ -121,7 +119,7 @@ class Walk:
             row.count = "3"
 
     def read_back(self):
-        """The query API, asked to wait until it has seen the last command on what is read."""
+        """Queries, asked to wait until it has seen the last command on what is read."""
         with self.screen.step("Read back what was just written", "queries") as row:
             for order in self.orders:
                 self.get(f"/orders/{order}", token=self.token, Consistency_Token=self.written[order])
@@ -180,7 +178,7 @@ class Walk:
                 self.screen.line(f"mail  {mail['to']}  {mail['subject']}")
             for text in reversed(texts):
                 self.screen.line(f"SMS   {text['to']}  {text['text']}")
-            self.screen.remark(f"all of them: {self.providers.urls[0]}/")
+            self.screen.remark(f"all of them: {self.providers.url}/")
             row.count = f"{len(mails)} + {len(texts)}"
 
     def rebuild(self):
@@ -193,7 +191,7 @@ class Walk:
     def import_csv(self):
         """The example file; a second run finds everything there already."""
         with self.screen.step("Import orders from a CSV file", "import and reconcile") as row:
-            printed = self.tool(["import-orders", str(EXAMPLE_CSV)], asks=services.nodes(self.home)[0])
+            printed = self.tool(["import-orders", str(EXAMPLE_CSV)], asks="gateway")
             orders = re.search(r"invoices to order +(\d+)", "".join(printed))
             row.count = f"{orders.group(1)} orders" if orders else ""
 
@@ -227,16 +225,16 @@ class Walk:
         return printed
 
     def get(self, path, **more):
-        """GET of the query API."""
-        return call(self.screen, "GET", self.queries, path, **more)
+        """A query."""
+        return call(self.screen, "GET", self.api, path, **more)
 
     def post(self, path, body, **more):
-        """POST to the command API."""
-        return call(self.screen, "POST", self.commands, path, body, **more)
+        """A command."""
+        return call(self.screen, "POST", self.api, path, body, **more)
 
     def put(self, path, body, **more):
-        """PUT to the command API."""
-        return call(self.screen, "PUT", self.commands, path, body, **more)
+        """A command."""
+        return call(self.screen, "PUT", self.api, path, body, **more)
 
 
 def _documents(text):

@@ -20,7 +20,7 @@ from orderlog_demo.screen import Screen  # noqa: E402
 from orderlog_stack.home import Home  # noqa: E402
 from orderlog_stack.report import Failure  # noqa: E402
 
-NOT_OWNED = (503, {"type": "/problems/unavailable"})
+UNAVAILABLE = (503, {"type": "/problems/unavailable"})
 UNKNOWN = (503, {"type": "/problems/outcome-unknown"})
 CREATED = (201, {"id": "1"})
 
@@ -34,52 +34,42 @@ class ADemo(unittest.TestCase):
 
 
 class Calls(ADemo):
-    def test_a_node_that_does_not_own_the_shard_is_passed_over(self):
-        api = self.nodes([NOT_OWNED], [CREATED])
+    def test_who_is_unavailable_is_asked_again(self):
+        api = self.api(UNAVAILABLE, UNAVAILABLE, CREATED)
         self.assertEqual(self.post(api)["id"], "1")
-        self.assertEqual(self.asked, [0, 1])
-
-    def test_all_nodes_are_asked_again_after_a_while(self):
-        api = self.nodes([NOT_OWNED, CREATED], [NOT_OWNED])
-        self.assertEqual(self.post(api)["id"], "1")
-        self.assertEqual(self.asked, [0, 1, 0])
+        self.assertEqual(self.asked, 3)
 
     def test_what_may_have_been_done_is_repeated_under_a_key_only(self):
-        api = self.nodes([UNKNOWN, UNKNOWN], [CREATED])
+        api = self.api(UNKNOWN, UNKNOWN, CREATED)
         with self.assertRaisesRegex(Failure, "outcome-unknown"):
             self.post(api)
-        self.assertEqual(self.asked, [0])
+        self.assertEqual(self.asked, 1)
         self.post(api, Idempotency_Key='"one"')
-        self.assertEqual(self.asked, [0, 0, 1])
+        self.assertEqual(self.asked, 3)
 
     def test_a_failure_names_the_step_and_the_log_of_who_answered(self):
-        api = self.nodes([NOT_OWNED], [(500, None)])
+        api = self.api(UNAVAILABLE, (500, None))
         with self.assertRaisesRegex(Failure, r"step 1 \(Try\) failed: POST /orders answered 500") as caught:
             with self.screen.step("Try"):
                 self.post(api)
-        self.assertEqual(caught.exception.log, "log of 1")
+        self.assertEqual(caught.exception.log, "the log")
 
     def test_a_failure_names_the_log_of_who_does_not_answer(self):
-        api = self.nodes([])
-        self.servers[0].server_close()
+        api = self.api()
+        self.server.server_close()
         with self.assertRaises(Failure) as caught:
             self.post(api)
-        self.assertEqual(caught.exception.log, "log of 0")
+        self.assertEqual(caught.exception.log, "the log")
 
-    def nodes(self, *answers):
-        """One node for each list of answers; `asked` says who was asked in which order."""
-        self.asked = []
-        self.servers = [self.node(number, iter(each)) for number, each in enumerate(answers)]
-        return Api([f"http://127.0.0.1:{server.server_address[1]}" for server in self.servers],
-                   [f"log of {number}" for number in range(len(answers))])
+    def api(self, *answers):
+        """A server that gives these answers, one after another; `asked` counts the requests."""
+        self.asked = 0
+        test, answers = self, iter(answers)
 
-    def node(self, number, answers):
-        asked = self.asked
-
-        class Node(http.server.BaseHTTPRequestHandler):
+        class Service(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 self.rfile.read(int(self.headers["Content-Length"]))
-                asked.append(number)
+                test.asked += 1
                 status, body = next(answers)
                 self.send_response(status)
                 self.send_header("Retry-After", "0")
@@ -89,12 +79,12 @@ class Calls(ADemo):
             def log_message(self, *_):
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Node)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
+        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        for end in (thread.join, server.server_close, server.shutdown):
+        for end in (thread.join, self.server.server_close, self.server.shutdown):
             self.addCleanup(end)
-        return server
+        return Api(f"http://127.0.0.1:{self.server.server_address[1]}", "the log")
 
     def post(self, api, **headers):
         return call(self.screen, "POST", api, "/orders", {}, expect=(201,), **headers)
@@ -109,7 +99,7 @@ class Tools(ADemo):
         home.remember("port_base", 1024)
         home.remember("binaries", directory.name)
         self.walk = walk.Walk(self.screen, home, {
-            "ORDERLOG_COMMAND_URLS": "", "ORDERLOG_QUERY_URL": "", "ORDERLOG_PROVIDERS_URL": "",
+            "ORDERLOG_URL": "", "ORDERLOG_CA_FILE": "", "ORDERLOG_PROVIDERS_URL": "",
         }, postgres=None, listener=None)
         self.log = home.log("projections")
 

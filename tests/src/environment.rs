@@ -17,6 +17,18 @@ pub fn variable(name: &str) -> String {
     }
 }
 
+/// Base URL of the gateway.
+pub fn url() -> String {
+    variable("ORDERLOG_URL")
+}
+
+/// The authorities that the gateway's certificate is signed by.
+pub fn authorities() -> Vec<reqwest::Certificate> {
+    let file = variable("ORDERLOG_CA_FILE");
+    let pem = std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    reqwest::Certificate::from_pem_bundle(&pem).expect("certificates")
+}
+
 /// Base URL of the first command node.
 pub fn command_url() -> String {
     let all = variable("ORDERLOG_COMMAND_URLS");

@@ -22,6 +22,7 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
         .connect_timeout(CONNECTED_WITHIN)
         .timeout(ANSWER_WITHIN)
         .redirect(reqwest::redirect::Policy::none())
+        .tls_certs_only(environment::authorities())
         .build()
         .expect("an HTTP client")
 });
@@ -32,17 +33,17 @@ pub struct Call {
     request: reqwest::RequestBuilder,
 }
 
-/// A call to the first command node.
+/// A command, through the gateway.
 pub fn command(method: Method, path: &str) -> Call {
-    call(method, &environment::command_url(), path)
+    call(method, &environment::url(), path)
 }
 
-/// A question to the query API.
+/// A question, through the gateway.
 pub fn query(path: &str) -> Call {
-    call(Method::GET, &environment::query_url(), path)
+    call(Method::GET, &environment::url(), path)
 }
 
-/// A call to any service.
+/// A call to one certain service, past the gateway.
 pub fn call(method: Method, base: &str, path: &str) -> Call {
     Call {
         name: format!("{method} {path}"),
@@ -92,6 +93,12 @@ impl Call {
     /// Not before the read model has reached this point.
     pub fn after(self, token: &str) -> Self {
         self.header("consistency-token", token)
+    }
+
+    /// Waits twice as long for the answer as usual.
+    pub fn patient(mut self) -> Self {
+        self.request = self.request.timeout(2 * ANSWER_WITHIN);
+        self
     }
 
     /// The answer; no answer fails the test.

@@ -9,6 +9,7 @@
 )]
 
 pub mod environment;
+pub mod gateway;
 pub mod http;
 pub mod log;
 pub mod orders;
@@ -16,6 +17,7 @@ pub mod people;
 pub mod postbox;
 pub mod searched;
 pub mod stack;
+pub mod tls;
 pub mod workload;
 
 use std::{

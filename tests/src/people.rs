@@ -29,7 +29,7 @@ pub struct User {
 }
 
 impl User {
-    /// A command of this user to the first node.
+    /// A command of this user.
     pub fn command(&self, method: Method, path: &str) -> Call {
         command(method, path).token(&self.token)
     }

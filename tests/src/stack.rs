@@ -19,7 +19,7 @@ pub const BACK_WITHIN: Duration = Duration::from_secs(30);
 /// How long a command of the stack or of ours may take: longer than `scripts/stack` waits for anything.
 const COMMAND_WITHIN: Duration = Duration::from_secs(240);
 /// Every process that a test may break, in the order they are started.
-const BREAKABLE: [&str; 7] = [
+const BREAKABLE: [&str; 8] = [
     "postgres",
     "mongodb",
     "kafka",
@@ -27,6 +27,7 @@ const BREAKABLE: [&str; 7] = [
     "command-api-1",
     "projections",
     "notifier",
+    "gateway",
 ];
 
 /// Runs `scripts/stack`; the answer is what it printed.
@@ -81,13 +82,14 @@ pub async fn mend() {
         environment::command_url(),
         environment::query_url(),
         environment::notifier_url(),
+        environment::url(),
     ] {
         ready(&base).await;
     }
     every_shard_is_at_home().await;
 }
 
-/// Waits until the first node answers for every shard: an order that does not exist is not found there.
+/// Waits until every shard is answered for: an order that does not exist is not found there.
 async fn every_shard_is_at_home() {
     let admin = people::admin().await;
     let partitions = partition_count(&environment::kafka())

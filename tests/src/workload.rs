@@ -81,9 +81,9 @@ enum Told {
 }
 
 impl Workload {
-    /// Starts `count` clients against the first command node.
+    /// Starts `count` clients of the gateway.
     pub async fn start(count: usize) -> Self {
-        Self::of(customers(count).await, vec![environment::command_url()])
+        Self::of(customers(count).await, vec![environment::url()])
     }
 
     /// Starts a client for each customer. A client turns to the next node when one does not do it.

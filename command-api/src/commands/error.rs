@@ -30,6 +30,7 @@ pub fn of_refused(refused: Refused) -> Problem {
             tracing::debug!(why, "unavailable");
             Problem::unavailable(why, RETRY_AFTER_S)
         }
+        Refused::NotOwner => Problem::not_owner(RETRY_AFTER_S),
         Refused::OutcomeUnknown => {
             tracing::warn!("the outcome of a command is unknown");
             Problem::outcome_unknown(RETRY_AFTER_S)

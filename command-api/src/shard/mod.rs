@@ -48,7 +48,6 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 const GIVE_UP_WAIT_MAX: Duration = Duration::from_secs(5);
 const GIVE_UP_CHECK: Duration = Duration::from_millis(2);
 
-const NOT_OWNED: &str = "this node does not own the shard";
 const NO_SHARDS: &str = "the group has given this node no shards";
 const QUEUE_FULL: &str = "too many commands are waiting";
 const TOO_LATE: &str = "the shard did not get to the command in time";
@@ -170,7 +169,7 @@ impl Shards {
     pub fn new_order_id(&self, key: Option<(UserId, &str)>) -> Result<OrderId, Refused> {
         let shard = match key {
             Some((caller, key)) => ids::shard_of_key(caller, key, self.0.count),
-            None => self.any_owned().ok_or(Refused::Unavailable(NOT_OWNED))?,
+            None => self.any_owned().ok_or(Refused::NotOwner)?,
         };
         Ok(ids::draw_order(shard, self.0.count))
     }
@@ -226,10 +225,10 @@ impl Shards {
 
     fn enqueue(&self, shard: u16, task: Task) -> Result<(), Refused> {
         let owned = self.0.owned.read();
-        let way = owned.get(&shard).ok_or(Refused::Unavailable(NOT_OWNED))?;
+        let way = owned.get(&shard).ok_or(Refused::NotOwner)?;
         way.queue.try_send(task).map_err(|refused| match refused {
             TrySendError::Full(_) => Refused::Unavailable(QUEUE_FULL),
-            TrySendError::Disconnected(_) => Refused::Unavailable(NOT_OWNED),
+            TrySendError::Disconnected(_) => Refused::NotOwner,
         })
     }
 

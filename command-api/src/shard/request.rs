@@ -133,6 +133,9 @@ pub enum Refused {
     /// Nothing was done; it may be sent again.
     #[error("unavailable: {0}")]
     Unavailable(&'static str),
+    /// Nothing was done, because the shard is another node's; sent to that one, it may be.
+    #[error("this node does not own the shard")]
+    NotOwner,
     /// Whether it was done is not known.
     #[error("outcome unknown")]
     OutcomeUnknown,

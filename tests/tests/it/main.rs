@@ -5,6 +5,8 @@
 mod accounts;
 mod commands;
 mod faults;
+mod gateway;
+mod gateway_edge;
 mod idempotency;
 mod import;
 mod limits;

@@ -2,7 +2,8 @@
 
 use end_to_end::{
     beside_others,
-    http::{Answer, call, command, query},
+    environment::{self, query_url},
+    http::{Answer, call, command},
     orders::{full_order, order_request},
     people::{User, registered_user},
 };
@@ -216,8 +217,9 @@ fn unknown_paths_and_methods_are_problems_too() {
     beside_others(async {
         let user = registered_user().await;
         for (base, path) in [
-            (end_to_end::environment::command_url(), "/nowhere"),
-            (end_to_end::environment::query_url(), "/nowhere"),
+            (environment::url(), "/nowhere"),
+            (environment::command_url(), "/nowhere"),
+            (query_url(), "/nowhere"),
         ] {
             call(Method::GET, &base, path)
                 .send()
@@ -226,15 +228,11 @@ fn unknown_paths_and_methods_are_problems_too() {
         }
         let answer = user.command(Method::DELETE, "/orders").send().await;
         answer.problem(405, "method-not-allowed");
-        assert!(answer.header("allow").contains("POST"), "{answer:?}");
-        let answer = call(
-            Method::POST,
-            &end_to_end::environment::query_url(),
-            "/orders",
-        )
-        .token(&user.token)
-        .send()
-        .await;
+        assert_eq!(answer.header("allow"), "GET, HEAD, POST", "{answer:?}");
+        let answer = call(Method::POST, &query_url(), "/orders")
+            .token(&user.token)
+            .send()
+            .await;
         answer.problem(405, "method-not-allowed");
         assert!(answer.header("allow").contains("GET"), "{answer:?}");
     });
@@ -258,7 +256,8 @@ fn every_type_of_problem_has_a_page_that_says_what_to_do() {
                 String::from_utf8_lossy(&page.body).contains(name),
                 "{page:?}"
             );
-            query(&format!("/problems/{name}")).send().await.is(200);
+            let of_queries = call(Method::GET, &query_url(), &format!("/problems/{name}"));
+            of_queries.send().await.is(200);
         }
     });
 }

@@ -1,0 +1,255 @@
+//! The gateway and the services behind it: what it says when one of them is away, and how it goes on.
+
+use std::time::Duration;
+
+use end_to_end::{
+    alone, beside_others, environment, eventually,
+    gateway::{OwnGateway, free_address, service_that_hangs_up},
+    http::{Answer, call, command, query},
+    orders::order_request,
+    people::{registered_user, registration, unique, unique_email},
+    stack::{BACK_WITHIN, current_environment, recovers, stack},
+    workload::Workload,
+};
+use reqwest::Method;
+use serde_json::json;
+
+const CLIENTS: usize = 12;
+/// Orders that are acknowledged before and after something is broken.
+const ORDERS: usize = 150;
+/// A node without a sign of life for so long has lost its shards (the setting is 10 s).
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(40);
+/// Longer than the gateway waits for anything.
+const GATEWAY_GIVES_UP_WITHIN: Duration = Duration::from_secs(40);
+
+#[test]
+fn without_the_read_side_queries_are_unavailable_and_commands_go_on() {
+    alone(async {
+        let user = registered_user().await;
+        stack(&["stop", "projections"]).await;
+        for path in ["/orders", "/users/me", "/orders/1/history"] {
+            let answer = user.query(path).send().await;
+            answer.problem(503, "unavailable");
+        }
+        user.creates(&order_request()).await;
+        query("/healthz").send().await.is(200);
+        recovers("projections", async || {
+            eventually("queries to be answered", BACK_WITHIN, async || {
+                is_200(user.query("/orders").send().await)
+            })
+            .await;
+        })
+        .await;
+    });
+}
+
+#[test]
+fn without_the_command_side_commands_are_unavailable_and_queries_go_on() {
+    alone(async {
+        let user = registered_user().await;
+        user.query("/users/me")
+            .after(&user.consistency_token)
+            .send()
+            .await
+            .is(200);
+        stack(&["kill", "command-api-1"]).await;
+        let order = user.command(Method::POST, "/orders").json(&order_request());
+        order.send().await.problem(503, "unavailable");
+        let login = command(Method::POST, "/login").json(&json!({"email": "a", "password": "b"}));
+        login.send().await.problem(503, "unavailable");
+        // The keys of tokens are remembered: who is known is still known, and who is not is not.
+        user.query("/users/me").send().await.is(200);
+        let forged = query("/users/me").token("x.y.z").send().await;
+        forged.problem(401, "not-authenticated");
+        recovers("command-api-1", async || {
+            eventually("commands to be answered", BACK_WITHIN, async || {
+                let call = user.command(Method::POST, "/orders").json(&order_request());
+                let answer = call.send().await;
+                (answer.status == 201)
+                    .then_some(())
+                    .ok_or_else(|| format!("{answer:?}"))
+            })
+            .await;
+        })
+        .await;
+    });
+}
+
+fn is_200(answer: Answer) -> Result<(), String> {
+    if answer.status == 200 {
+        Ok(())
+    } else {
+        answer.problem(503, "unavailable");
+        Err(format!("{answer:?}"))
+    }
+}
+
+#[test]
+fn a_killed_gateway_loses_and_doubles_nothing() {
+    alone(async {
+        let workload = Workload::start(CLIENTS).await;
+        workload.acknowledges(ORDERS).await;
+        for _ in 0..3 {
+            stack(&["kill", "gateway"]).await;
+            recovers("gateway", || workload.acknowledges(ORDERS / 3)).await;
+        }
+        workload.end().await.nothing_is_lost_or_doubled().await;
+    });
+}
+
+#[test]
+fn a_command_that_may_have_been_done_is_outcome_unknown_and_a_query_is_unavailable() {
+    beside_others(async {
+        let silent = service_that_hangs_up();
+        let gateway = OwnGateway::start(&[
+            ("COMMAND_API_ADDRESS", &silent),
+            ("PROJECTIONS_ADDRESS", &silent),
+        ])
+        .await;
+        for path in ["/register", "/login", "/token/refresh", "/logout"] {
+            let sent = call(Method::POST, &gateway.url, path).json(&registration(&unique_email()));
+            sent.send().await.problem(503, "outcome-unknown");
+        }
+        let page = call(Method::GET, &gateway.url, "/problems/invalid");
+        page.send().await.problem(503, "unavailable");
+    });
+}
+
+#[test]
+fn where_nobody_listens_nothing_was_done_and_a_token_is_neither_good_nor_bad() {
+    beside_others(async {
+        let user = registered_user().await;
+        let nobody = free_address();
+        let gateway = OwnGateway::start(&[("COMMAND_API_ADDRESS", &nobody)]).await;
+        let login = call(Method::POST, &gateway.url, "/login").json(&json!({}));
+        login.send().await.problem(503, "unavailable");
+        // Without the keys nobody can say whether the token is good.
+        let orders = call(Method::GET, &gateway.url, "/orders").token(&user.token);
+        orders.send().await.problem(503, "unavailable");
+    });
+}
+
+#[test]
+fn a_service_that_stands_still_is_not_waited_for_without_end() {
+    alone(async {
+        let user = registered_user().await;
+        stack(&["pause", "command-api-1"]).await;
+        let sent = user.command(Method::POST, "/orders").json(&order_request());
+        let answer = tokio::time::timeout(GATEWAY_GIVES_UP_WITHIN, sent.patient().send()).await;
+        answer.expect("an answer").problem(503, "outcome-unknown");
+        user.query("/orders").send().await.is(200);
+        stack(&["resume", "command-api-1"]).await;
+    });
+}
+
+#[test]
+fn clients_of_the_gateway_need_not_know_how_many_nodes_there_are() {
+    alone(async {
+        let workload = Workload::start(CLIENTS).await;
+        workload.acknowledges(ORDERS).await;
+        stack(&["start", "command-api-2"]).await;
+        both_nodes_own_something().await;
+        workload.acknowledges(ORDERS).await;
+        // Each key has its owner, and is done whichever node is asked first; clients are not told who is not.
+        let user = registered_user().await;
+        for _ in 0..40 {
+            let order = user.command(Method::POST, "/orders").json(&order_request());
+            let answer = order.key(&unique("key-")).send().await.is(201);
+            assert!(answer.header_if_there("x-orderlog-not-owner").is_none());
+        }
+        stack(&["kill", "command-api-2"]).await;
+        eventually("the other node to own all", TAKEN_OVER_WITHIN, async || {
+            let (mut done, mut last) = (0, String::new());
+            for _ in 0..12 {
+                let order = user.command(Method::POST, "/orders").json(&order_request());
+                let answer = order.key(&unique("key-")).send().await;
+                done += usize::from(answer.status == 201);
+                last = format!("{answer:?}");
+            }
+            if done == 12 { Ok(()) } else { Err(last) }
+        })
+        .await;
+        workload.acknowledges(ORDERS).await;
+        workload.end().await.nothing_is_lost_or_doubled().await;
+    });
+}
+
+/// Waits until each of two nodes refuses something that the other one owns.
+async fn both_nodes_own_something() {
+    let urls = current_environment().await;
+    let urls: Vec<&str> = urls["ORDERLOG_COMMAND_URLS"].split(',').collect();
+    let user = registered_user().await;
+    eventually(
+        "both nodes to own something",
+        TAKEN_OVER_WITHIN,
+        async || {
+            let mut refused = vec![0; urls.len()];
+            for _ in 0..12 {
+                let key = unique("key-");
+                for (node, url) in urls.iter().enumerate() {
+                    let order = call(Method::POST, url, "/orders").token(&user.token);
+                    let answer = order.key(&key).json(&order_request()).send().await;
+                    refused[node] += usize::from(answer.status == 503);
+                }
+            }
+            if urls.len() == 2
+                && refused.iter().all(|count| *count > 0)
+                && refused.iter().sum::<usize>() == 12
+            {
+                Ok(())
+            } else {
+                Err(format!("{refused:?} of 12 refused at {urls:?}"))
+            }
+        },
+    )
+    .await;
+}
+
+#[test]
+fn a_query_may_wait_half_a_minute_for_its_point() {
+    beside_others(async {
+        let user = registered_user().await;
+        let token = user.creates(&order_request()).await.consistency_token();
+        let (topic, rest) = token.split_once('-').unwrap();
+        let (partition, offset) = rest.split_once('-').unwrap();
+        let far = offset.parse::<u64>().unwrap() + 1_000_000;
+        let never = format!("{topic}-{partition}-{far}");
+        let asked = user
+            .query("/orders")
+            .after(&never)
+            .header("prefer", "wait=30");
+        asked
+            .patient()
+            .send()
+            .await
+            .problem(503, "not-yet-consistent");
+    });
+}
+
+#[test]
+fn one_line_is_logged_for_a_request_and_says_neither_who_nor_what_exactly() {
+    beside_others(async {
+        let user = registered_user().await;
+        let id = uuid::Uuid::now_v7().to_string();
+        let asked = user.query("/orders?limit=7&cursor=Zanzibar");
+        asked.header("x-request-id", &id).send().await.is(400);
+        let log = environment::home().join("logs/gateway.log");
+        let line = eventually("the line", BACK_WITHIN, async || {
+            let text = std::fs::read_to_string(&log).unwrap();
+            let mut lines = text.lines().filter(|line| line.contains(&id));
+            match (lines.next(), lines.next()) {
+                (Some(line), None) => Ok(line.to_owned()),
+                found => Err(format!("{found:?}")),
+            }
+        })
+        .await;
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["correlation_id"], id.as_str(), "{line}");
+        assert_eq!(line["route"], "GET /orders", "{line}");
+        assert_eq!(line["status"], 400, "{line}");
+        assert_eq!(line["upstream"], "projections", "{line}");
+        for secret in ["Zanzibar", user.token.as_str(), user.email.as_str()] {
+            assert!(!line.to_string().contains(secret), "{line}");
+        }
+    });
+}
