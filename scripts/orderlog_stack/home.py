@@ -21,13 +21,15 @@ PORT_OFFSETS = {
     "postgres": 3,
     "mongodb": 4,
     "providers": 5,
+    "projections-grpc": 7,
     "projections": 8,
     "notifier": 9,
     "command-api-1": 10,
+    "command-api-1-grpc": 30,
     "registry-management": 50,
 }
 NODES_MAX = 20
-"""command-api-21 would meet the ports kept for gRPC."""
+"""command-api-21 would meet the ports of gRPC."""
 
 ADMIN_EMAIL = "admin@example.com"
 PASSWORD_BYTES = 24
@@ -94,9 +96,11 @@ class Home:
             self.path.rmdir()
 
     def port(self, name):
-        """The port of a component or service."""
+        """The port of a component or service; NAME-grpc is where it speaks gRPC."""
         if name.startswith("command-api-"):
-            return self.port_base() + PORT_OFFSETS["command-api-1"] + int(name[len("command-api-"):]) - 1
+            number, _, grpc = name[len("command-api-"):].partition("-")
+            first = PORT_OFFSETS["command-api-1-grpc" if grpc else "command-api-1"]
+            return self.port_base() + first + int(number) - 1
         return self.port_base() + PORT_OFFSETS[name]
 
     def address(self, name):

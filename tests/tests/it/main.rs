@@ -5,6 +5,7 @@
 mod accounts;
 mod commands;
 mod faults;
+mod grpc;
 mod idempotency;
 mod import;
 mod limits;
