@@ -2,6 +2,7 @@
 
 mod admin;
 mod commands;
+mod grpc;
 mod http;
 mod identity;
 mod settings;
@@ -20,6 +21,7 @@ use event_log::{
 use runtime::{
     auth::{PublicKey, TokenVerifier},
     data_keys::{DataKeys, WrappingKey},
+    grpc::Side,
     health::Health,
     http::Listener,
     postgres,
@@ -83,18 +85,26 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let slot = web::Data::new(Slot::new());
     let served = CancellationToken::new();
     let mut vital = Vital::new(shutdown.clone());
-    vital.spawn("HTTP server", {
+    vital.spawn("HTTP and gRPC", {
         let listener = Listener {
             address: settings.command_api_listen,
             workers: usize::from(settings.command_api_workers),
         };
-        let (health, shutdown, slot) = (health.clone(), shutdown.clone(), slot.clone());
+        let over_grpc = runtime::grpc::serve(
+            settings.command_api_grpc_listen,
+            Side::Commands,
+            grpc::methods(slot.clone().into_inner(), tokens.clone().into_inner()),
+            health.clone(),
+            shutdown.clone(),
+        );
+        let slot = slot.clone();
+        let routes = move |config: &mut web::ServiceConfig| http::routes(config, &slot, &tokens);
+        let over_http = runtime::http::serve(listener, health.clone(), shutdown.clone(), routes);
         let served = served.clone().drop_guard();
         async move {
+            // The shards are given up when both have answered their last request.
             let _served = served;
-            let routes =
-                move |config: &mut web::ServiceConfig| http::routes(config, &slot, &tokens);
-            runtime::http::serve(listener, health, shutdown, routes).await
+            tokio::try_join!(over_http, over_grpc).map(|_| ())
         }
     });
     vital.spawn(

@@ -45,6 +45,13 @@ pub struct ServeSettings {
     /// Address and port to listen on.
     #[arg(long, env = "COMMAND_API_LISTEN", default_value = "127.0.0.1:21010")]
     pub command_api_listen: SocketAddr,
+    /// Address and port to listen on for gRPC.
+    #[arg(
+        long,
+        env = "COMMAND_API_GRPC_LISTEN",
+        default_value = "127.0.0.1:21030"
+    )]
+    pub command_api_grpc_listen: SocketAddr,
     /// The name of this node among all of them.
     #[arg(long, env = "COMMAND_API_INSTANCE", default_value = "command-api-1")]
     pub command_api_instance: String,

@@ -4,6 +4,7 @@
 pub mod digest;
 pub mod fold;
 pub mod follower;
+pub mod grpc;
 pub mod live;
 pub mod lock;
 pub mod model;

@@ -13,7 +13,7 @@ use crate::{
     live::Served,
     model::{Generation, Model},
     orders::store::OrderStore,
-    query::patience,
+    query::{bounded, patience},
     store::{StoreError, within},
     users::store::UserStore,
 };
@@ -29,6 +29,15 @@ pub struct After {
 }
 
 impl After {
+    /// The consistency token and the patience that a message gives; as [`After::of_request`].
+    pub fn given(token: Option<&str>, wait: Option<Duration>) -> Result<Self, Problem> {
+        let token = token.map(str::parse).transpose();
+        Ok(Self {
+            token: token.map_err(|_| Problem::invalid_consistency_token())?,
+            patience: bounded(wait),
+        })
+    }
+
     /// The consistency token of a request and how long it may be waited for; the problem
     /// `invalid-consistency-token` where it is none.
     pub fn of_request(headers: &HeaderMap) -> Result<Self, Problem> {

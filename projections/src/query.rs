@@ -180,16 +180,21 @@ impl std::fmt::Display for Cursor {
 /// How long the caller is willing to wait: `Prefer: wait=<seconds>` (RFC 7240). A preference that cannot be
 /// read is left alone, as the RFC says.
 pub fn patience(headers: &HeaderMap) -> Duration {
-    headers
+    let wanted = headers
         .get_all(PREFER)
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split([',', ';']))
         .filter_map(|preference| preference.split_once('='))
         .filter(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
-        .find_map(|(_, seconds)| seconds.trim().trim_matches('"').parse::<u64>().ok())
-        .map_or(WAIT_DEFAULT, |seconds| {
-            Duration::from_secs(seconds.min(WAIT_SECONDS_MAX))
-        })
+        .find_map(|(_, seconds)| seconds.trim().trim_matches('"').parse::<u64>().ok());
+    bounded(wanted.map(Duration::from_secs))
+}
+
+/// How long a caller who wants to wait for so long is made to wait.
+pub fn bounded(wanted: Option<Duration>) -> Duration {
+    wanted.map_or(WAIT_DEFAULT, |wanted| {
+        wanted.min(Duration::from_secs(WAIT_SECONDS_MAX))
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use event_log::topics::end_positions;
 use runtime::{
     auth::TokenVerifier,
     data_keys::{DataKeys, WrappingKey},
+    grpc::Side,
     health::Health,
     http::{self, Listener},
     postgres, shutdown, telemetry,
@@ -16,6 +17,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    grpc,
     live::{self, Served},
     model::Model,
     orders::{self, store::OrderStore},
@@ -79,6 +81,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         workers: settings.http_workers.into(),
     };
     let queries = web::Data::new(queries);
+    let methods = grpc::methods(queries.clone().into_inner(), verifier.clone().into_inner());
     let routes = move |config: &mut web::ServiceConfig| {
         config.app_data(queries.clone()).app_data(verifier.clone());
         users::http::routes(config);
@@ -87,7 +90,17 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let mut vital = Vital::new(shutdown.clone());
     vital.spawn(
         "queries",
-        http::serve_apart(listener, health, shutdown.clone(), routes),
+        http::serve_apart(listener, health.clone(), shutdown.clone(), routes),
+    );
+    vital.spawn(
+        "queries over gRPC",
+        runtime::grpc::serve_apart(
+            settings.grpc_listen,
+            Side::Queries,
+            methods,
+            health,
+            shutdown.clone(),
+        ),
     );
     vital.spawn("users projection", users.run(shutdown.clone()));
     vital.spawn("orders projection", orders.run(shutdown.clone()));

@@ -98,6 +98,13 @@ pub struct ServeSettings {
     /// Address to listen on, host:port.
     #[arg(long, env = "PROJECTIONS_LISTEN", default_value = "127.0.0.1:21008")]
     pub listen: SocketAddr,
+    /// Address to listen on for gRPC, host:port.
+    #[arg(
+        long,
+        env = "PROJECTIONS_GRPC_LISTEN",
+        default_value = "127.0.0.1:21007"
+    )]
+    pub grpc_listen: SocketAddr,
     /// Threads that serve requests.
     #[arg(long, env = "PROJECTIONS_HTTP_WORKERS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub http_workers: u8,

@@ -1,1 +1,62 @@
-//! `orderlog.v1`: the gRPC services and what they exchange, made from the `.proto` files of this folder.
+//! `orderlog.v1`: the public gRPC services and the messages that they exchange, made from `orderlog/v1/*.proto`.
+//!
+//! Nothing in here decides anything; how messages are read and answered is the services' business.
+
+mod codec;
+mod confidential;
+
+/// Messages, clients and servers.
+pub mod v1 {
+    tonic::include_proto!("orderlog.v1");
+}
+
+pub use codec::FIELDS_MAX;
+
+/// The descriptors of all that is in [`v1`], with what they import: what reflection shows.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/orderlog.bin"));
+
+/// Every method there is.
+pub const METHODS: &[Method] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
+
+/// A method of a service.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Method {
+    /// Its service, with the package: `orderlog.v1.OrderService`.
+    pub service: &'static str,
+    /// Its name: `GetOrder`.
+    pub name: &'static str,
+    /// The path it is called under: `/orderlog.v1.OrderService/GetOrder`.
+    pub path: &'static str,
+}
+
+impl Method {
+    /// The method that is called under a path.
+    pub fn of_path(path: &str) -> Option<&'static Self> {
+        METHODS.iter().find(|method| method.path == path)
+    }
+
+    /// Whether it asks the read models (`Get…`, `List…`); all others are commands.
+    pub fn is_query(&self) -> bool {
+        self.name.starts_with("Get") || self.name.starts_with("List")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_known_by_their_paths() {
+        let is_query = |path| Method::of_path(path).map(Method::is_query);
+        for (path, expected) in [
+            ("/orderlog.v1.OrderService/CreateOrder", Some(false)),
+            ("/orderlog.v1.OrderService/ListOrders", Some(true)),
+            ("/orderlog.v1.UserService/GetUser", Some(true)),
+            ("/orderlog.v1.UserService/Login", Some(false)),
+            ("/orderlog.v1.UserService/Vanish", None),
+            ("/grpc.health.v1.Health/Check", None),
+        ] {
+            assert_eq!(is_query(path), expected, "{path}");
+        }
+    }
+}

@@ -6,12 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use actix_web::{
-    FromRequest, HttpRequest,
-    dev::Payload,
-    http::header::{AUTHORIZATION, HeaderMap},
-    web,
-};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header::AUTHORIZATION, web};
 use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use events::{Actor, ids::UserId, user::Role};
@@ -50,10 +45,9 @@ impl Caller {
     /// The caller of a request, for handlers that decide themselves when to ask.
     pub fn of_request(request: &HttpRequest) -> Result<Self, Problem> {
         let verifier = request.app_data::<web::Data<TokenVerifier>>();
-        bearer_token(request.headers())
-            .zip(verifier)
-            .and_then(|(token, verifier)| verifier.verify(token))
-            .ok_or_else(Problem::not_authenticated)
+        let verifier = verifier.ok_or_else(Problem::not_authenticated)?;
+        let values = request.headers().get_all(AUTHORIZATION);
+        verifier.caller(values.map(|value| value.to_str().ok()))
     }
 
     /// Whether he may do everything.
@@ -206,6 +200,16 @@ impl TokenVerifier {
         Self::new(&PublicKey::read_all(path)?)
     }
 
+    /// Whom the Authorization headers of a request speak for; values that are no text are `None`.
+    pub fn caller<'h>(
+        &self,
+        values: impl Iterator<Item = Option<&'h str>>,
+    ) -> Result<Caller, Problem> {
+        bearer_token(values)
+            .and_then(|token| self.verify(token))
+            .ok_or_else(Problem::not_authenticated)
+    }
+
     /// Whom a token speaks for; `None` for whatever is wrong with it.
     pub fn verify(&self, token: &str) -> Option<Caller> {
         if token.len() > TOKEN_BYTES_MAX {
@@ -248,10 +252,9 @@ impl TokenVerifier {
     }
 }
 
-fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(AUTHORIZATION);
+fn bearer_token<'h>(mut values: impl Iterator<Item = Option<&'h str>>) -> Option<&'h str> {
     let (only, more) = (values.next()?, values.next());
-    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = only?.split_once(' ')?;
     (more.is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(token.trim())
 }
 

@@ -1,10 +1,11 @@
 //! What the three services share, and nothing that only one of them needs: how a process starts, says how
-//! it is, and ends; how an HTTP request is received, checked and answered; how personal data is opened.
+//! it is, and ends; how a request is received, checked and answered; how personal data is opened.
 
 pub mod auth;
 pub mod consistency;
 pub mod data_keys;
 pub mod etag;
+pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod json;

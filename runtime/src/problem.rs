@@ -130,6 +130,26 @@ impl Problem {
         &self.0.errors
     }
 
+    /// What is wrong in this case, for people.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// The rule that was broken, by its name.
+    pub fn rule(&self) -> Option<&'static str> {
+        self.0.rule
+    }
+
+    /// The version there is, where another was expected.
+    pub fn current_version(&self) -> Option<StreamVersion> {
+        self.0.current_version
+    }
+
+    /// When to come back, in seconds.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        self.0.retry_after_s
+    }
+
     fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Contents {
             kind,

@@ -138,6 +138,13 @@ pub struct Address {
 #[derive(Debug)]
 pub struct Attributes<'a>(Cow<'a, RawValue>);
 
+impl Attributes<'_> {
+    /// The stored JSON object.
+    pub fn as_json(&self) -> &str {
+        self.0.get()
+    }
+}
+
 impl Serialize for Attributes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)

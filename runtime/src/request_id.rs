@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 /// The header, in both directions.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: &str = "traceparent";
+/// The header that names the caller's place in a trace.
+pub(crate) const TRACEPARENT: &str = "traceparent";
 /// `00-<32 hex>-<16 hex>-<2 hex>` (W3C Trace Context).
 const TRACEPARENT_BYTES: usize = 55;
 
@@ -26,7 +27,11 @@ pub fn correlation_id(request: &HttpRequest) -> CorrelationId {
 
 /// The caller's trace context, where it is well-formed.
 pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    well_formed(headers.get(TRACEPARENT)?.to_str().ok()?)
+}
+
+/// A trace context, if it is one.
+pub(crate) fn well_formed(text: &str) -> Option<&str> {
     let mut parts = text.split('-');
     let mut hex = |digits: usize| {
         let part = parts.next()?;

@@ -37,7 +37,9 @@ def settings(home):
         "ORDERLOG_GRPC_ADDR": home.address("gateway"),
         "ORDERLOG_CA_FILE": str(home.secrets / "ca.pem"),
         "ORDERLOG_COMMAND_URLS": ",".join(f"http://{home.address(name)}" for name in nodes(home)),
+        "ORDERLOG_COMMAND_GRPC_ADDRS": ",".join(home.address(f"{name}-grpc") for name in nodes(home)),
         "ORDERLOG_QUERY_URL": urls["projections"],
+        "ORDERLOG_QUERY_GRPC_ADDR": home.address("projections-grpc"),
         "ORDERLOG_NOTIFIER_URL": urls["notifier"],
         "ORDERLOG_PROVIDERS_URL": urls["providers"],
         "ORDERLOG_ADMIN_EMAIL": ADMIN_EMAIL,
@@ -86,6 +88,7 @@ class Service(Component):
 
     binary = ""
     listen = ""
+    grpc_listen = ""
     takes = ()
 
     def command(self):
@@ -99,6 +102,7 @@ class Service(Component):
             **super().environment(),
             **{variable: known[variable] for variable in (*PAST_THE_PROXY, *self.takes)},
             self.listen: self.address,
+            **({self.grpc_listen: self.home.address(f"{self.name}-grpc")} if self.grpc_listen else {}),
         }
 
     def not_ready(self):
@@ -121,6 +125,7 @@ class CommandApi(Service):
 
     binary = "command-api"
     listen = "COMMAND_API_LISTEN"
+    grpc_listen = "COMMAND_API_GRPC_LISTEN"
     takes = (*LOG, "DATABASE_URL", "BCRYPT_COST", *SECRET_FILES)
 
     def __init__(self, home, name):
@@ -136,6 +141,7 @@ class Projections(Service):
 
     name = binary = "projections"
     listen = "PROJECTIONS_LISTEN"
+    grpc_listen = "PROJECTIONS_GRPC_LISTEN"
     takes = (*LOG, "DATABASE_URL", "MONGODB_URI", "TOKEN_PUBLIC_KEY_FILE", "DATA_KEY_WRAPPING_KEY_FILE")
 
 

@@ -8,8 +8,10 @@
     reason = "what tests are made of: a failure here is a failed test"
 )]
 
+pub mod doors;
 pub mod environment;
 pub mod gateway;
+pub mod grpc;
 pub mod http;
 pub mod log;
 pub mod orders;

@@ -7,6 +7,7 @@ mod commands;
 mod faults;
 mod gateway;
 mod gateway_edge;
+mod grpc;
 mod idempotency;
 mod import;
 mod limits;
