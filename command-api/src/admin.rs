@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use events::{ids::UserId, user::Role};
+use events::{StreamVersion, ids::UserId, user::Role};
 use reqwest::{Client, Response, StatusCode};
 use runtime::{
     auth::{PublicKey, TokenVerifier},
@@ -20,6 +20,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long nodes that are not ready are waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ADMIN_NAME: &str = "Administrator";
+/// What the operator signs for himself no change of the user cuts off: later than any version.
+const EVERY_VERSION: StreamVersion = u32::MAX as StreamVersion;
 
 #[derive(Deserialize)]
 struct Registered {
@@ -58,7 +60,9 @@ pub async fn create(settings: &CreateAdminSettings) -> anyhow::Result<()> {
         }
         _ => return Err(refused("registering", registered).await),
     };
-    let token = signer.sign(id, Role::Admin).context("signing a token")?;
+    let token = signer
+        .sign(id, Role::Admin, EVERY_VERSION)
+        .context("signing a token")?;
     let changed = nodes
         .send(|client, url| {
             client

@@ -19,7 +19,7 @@ use event_log::{
     topics,
 };
 use runtime::{
-    auth::{PublicKey, TokenVerifier},
+    auth::{self, PublicKey, TokenVerifier},
     data_keys::{DataKeys, WrappingKey},
     grpc::Side,
     health::Health,
@@ -34,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     commands::{Api, Slot},
     identity::{
-        credentials::Credentials, email_hash::EmailHasher, passwords::Passwords,
-        sessions::Sessions, tokens::TokenSigner,
+        consequences::Consequences, credentials::Credentials, email_hash::EmailHasher,
+        passwords::Passwords, sessions::Sessions, tokens::TokenSigner,
     },
     settings::{PrepareSettings, ServeSettings, Settings, Task},
     shard::{Ownerships, Shards},
@@ -81,6 +81,11 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let published = PublicKey::read_all(&settings.keys.token_public_key_file)?;
     let tokens = web::Data::new(TokenVerifier::new(&published)?);
     let parts = Parts::read(&settings, published)?;
+    let cutoffs = auth::follow_cutoffs(
+        tokens.clone().into_inner(),
+        parts.pool.clone(),
+        shutdown.clone(),
+    );
 
     let slot = web::Data::new(Slot::new());
     let served = CancellationToken::new();
@@ -107,6 +112,7 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
             tokio::try_join!(over_http, over_grpc).map(|_| ())
         }
     });
+    vital.spawn("token cut-offs", cutoffs);
     vital.spawn(
         "shards",
         own_shards(settings, parts, slot, health, shutdown, served),
@@ -173,14 +179,21 @@ async fn serve_shards(
     shutdown: CancellationToken,
     served: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some((shards, mut ownerships)) = join(&settings, &health, &shutdown).await else {
+    let Some((schemas, shards, mut ownerships)) = join(&settings, &health, &shutdown).await else {
         return Ok(());
     };
+    let (consequences, drawn) = Consequences::new(
+        settings.kafka.clone(),
+        schemas,
+        parts.pool.clone(),
+        parts.data_keys.clone(),
+    );
     let api = Api {
         shards,
         data_keys: parts.data_keys,
         credentials: Credentials::new(parts.pool.clone()),
         sessions: Sessions::new(parts.pool, settings.sessions),
+        consequences: drawn,
         passwords: parts.passwords,
         email_hasher: parts.email_hasher,
         token_signer: parts.token_signer,
@@ -189,6 +202,7 @@ async fn serve_shards(
     slot.set(Arc::new(api)).ok();
     tokio::select! {
         reason = ownerships.failed() => bail!("no shard can be owned any more: {reason}"),
+        never = consequences.run() => match never {},
         () = served.cancelled() => {}
     }
     // Requests are answered; now the shards go to whoever comes next.
@@ -201,13 +215,13 @@ async fn join(
     settings: &ServeSettings,
     health: &Health,
     shutdown: &CancellationToken,
-) -> Option<(Shards, Ownerships)> {
+) -> Option<(Arc<Schemas>, Shards, Ownerships)> {
     let (registry, kafka) = (health.component("registry"), health.component("kafka"));
     let schemas = until_ready(&registry, REGISTRY_HINT, shutdown, || {
         Schemas::load(&settings.kafka)
     })
     .await?;
-    until_ready(&kafka, KAFKA_HINT, shutdown, || {
+    let (shards, ownerships) = until_ready(&kafka, KAFKA_HINT, shutdown, || {
         Shards::join(
             settings.kafka.clone(),
             Arc::clone(&schemas),
@@ -215,7 +229,8 @@ async fn join(
             health.clone(),
         )
     })
-    .await
+    .await?;
+    Some((schemas, shards, ownerships))
 }
 
 async fn wait_for_tables(
@@ -228,7 +243,7 @@ async fn wait_for_tables(
         TABLES_HINT,
         shutdown,
         || async {
-            sqlx::query("SELECT 1 FROM identity.data_keys, identity.session_families WHERE false")
+            sqlx::query("SELECT 1 FROM identity.data_keys, identity.followed WHERE false")
                 .execute(pool)
                 .await
                 .map(|_| ())

@@ -35,6 +35,8 @@ pub enum Action {
     ChangePassword {
         /// The row that holds the new password's hash.
         credential_id: CredentialId,
+        /// The row that the old password was compared with.
+        replaces: CredentialId,
     },
     /// Take a new e-mail address, already claimed and confirmed.
     ChangeEmail {
@@ -188,6 +190,9 @@ pub enum Rejection {
     /// Erasure is for good.
     #[error("this user was erased")]
     Erased,
+    /// The old password was right when it was looked at, and is not any more.
+    #[error("the password was changed meanwhile")]
+    PasswordChangedMeanwhile,
 }
 
 impl Rejection {
@@ -197,6 +202,7 @@ impl Rejection {
             Self::AlreadyRegistered => "user-registered-already",
             Self::NotRegistered => "user-does-not-exist",
             Self::Erased => "user-erased",
+            Self::PasswordChangedMeanwhile => "password-changed-meanwhile",
         }
     }
 }
@@ -239,9 +245,13 @@ impl Decider for UserStream {
             (State::Active(user), Action::UpdateProfile(patch)) => {
                 Ok(update_profile(user, patch, at))
             }
-            (State::Active(user), Action::ChangePassword { credential_id }) => {
-                Ok(change_password(user, credential_id, at))
-            }
+            (
+                State::Active(user),
+                Action::ChangePassword {
+                    credential_id,
+                    replaces,
+                },
+            ) => change_password(user, credential_id, replaces, at),
             (State::Active(user), Action::ChangeEmail { email, email_hash }) => {
                 Ok(change_email(user, email, email_hash, at))
             }
@@ -360,15 +370,23 @@ fn update_profile(user: &User, patch: ProfilePatch, at: Timestamp) -> Vec<UserEv
     })]
 }
 
-fn change_password(user: &User, credential_id: CredentialId, at: Timestamp) -> Vec<UserEvent> {
+fn change_password(
+    user: &User,
+    credential_id: CredentialId,
+    replaces: CredentialId,
+    at: Timestamp,
+) -> Result<Vec<UserEvent>, Rejection> {
     if user.credential_id == credential_id {
-        return vec![];
+        return Ok(vec![]);
     }
-    vec![UserEvent::PasswordChanged(UserPasswordChanged {
+    if user.credential_id != replaces {
+        return Err(Rejection::PasswordChangedMeanwhile);
+    }
+    Ok(vec![UserEvent::PasswordChanged(UserPasswordChanged {
         user_id: user.id,
         credential_id,
         occurred_at: at,
-    })]
+    })])
 }
 
 fn change_email(

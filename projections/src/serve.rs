@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix_web::web;
 use event_log::topics::end_positions;
 use runtime::{
-    auth::TokenVerifier,
+    auth::{self, TokenVerifier},
     data_keys::{DataKeys, WrappingKey},
     grpc::Side,
     health::Health,
@@ -48,7 +48,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let queries = Queries {
         users: users.clone(),
         orders: orders.clone(),
-        keys: DataKeys::new(pool, wrapping_key),
+        keys: DataKeys::new(pool.clone(), wrapping_key),
         users_served: users_served.clone(),
         orders_served: orders_served.clone(),
     };
@@ -82,6 +82,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     };
     let queries = web::Data::new(queries);
     let methods = grpc::methods(queries.clone().into_inner(), verifier.clone().into_inner());
+    let cutoffs = auth::follow_cutoffs(verifier.clone().into_inner(), pool, shutdown.clone());
     let routes = move |config: &mut web::ServiceConfig| {
         config.app_data(queries.clone()).app_data(verifier.clone());
         users::http::routes(config);
@@ -102,6 +103,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
             shutdown.clone(),
         ),
     );
+    vital.spawn("token cut-offs", cutoffs);
     vital.spawn("users projection", users.run(shutdown.clone()));
     vital.spawn("orders projection", orders.run(shutdown.clone()));
     vital.spawn("lag", lag(places, users_served, orders_served, shutdown));

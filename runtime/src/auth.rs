@@ -1,5 +1,7 @@
 //! Who sends a request: access tokens, and nothing else that could be taken for one.
 
+mod cutoffs;
+
 use std::{
     future::{Ready, ready},
     path::Path,
@@ -9,7 +11,7 @@ use std::{
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header::AUTHORIZATION, web};
 use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use events::{Actor, ids::UserId, user::Role};
+use events::{Actor, StreamVersion, ids::UserId, user::Role};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use moka::sync::Cache;
 use p256::{elliptic_curve::sec1::ToSec1Point, pkcs8::DecodePublicKey};
@@ -17,6 +19,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{problem::Problem, secret_file};
+use cutoffs::Cutoffs;
+
+pub use cutoffs::follow as follow_cutoffs;
 
 /// `iss` and `aud` of every access token.
 pub const TOKEN_PARTY: &str = "orderlog";
@@ -85,8 +90,12 @@ pub struct Claims {
     pub aud: String,
     /// The user.
     pub sub: UserId,
-    /// His role when he logged in.
+    /// His role when it was signed.
     pub role: Role,
+    /// His stream's version when it was signed: a later change of role or password, or an erasure, cuts it off.
+    /// Compared instead of times, so that of two things in the same instant the order is known.
+    #[serde(default)]
+    pub user_version: StreamVersion,
     /// When it was signed, in seconds since the epoch.
     pub iat: u64,
     /// From when it is valid.
@@ -164,11 +173,13 @@ pub struct TokenVerifier {
     keys: Vec<(String, DecodingKey)>,
     validation: Validation,
     remembered: Cache<[u8; 32], Remembered>,
+    cutoffs: Cutoffs,
 }
 
 #[derive(Clone, Copy)]
 struct Remembered {
     caller: Caller,
+    user_version: StreamVersion,
     not_before: u64,
     expires: u64,
 }
@@ -192,6 +203,7 @@ impl TokenVerifier {
             keys: keys.collect::<anyhow::Result<_>>()?,
             validation,
             remembered: Cache::new(TOKENS_REMEMBERED_MAX),
+            cutoffs: Cutoffs::default(),
         })
     }
 
@@ -226,7 +238,10 @@ impl TokenVerifier {
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
         let valid = now < known.expires + CLOCK_SKEW.as_secs()
-            && now + CLOCK_SKEW.as_secs() >= known.not_before;
+            && now + CLOCK_SKEW.as_secs() >= known.not_before
+            && !self
+                .cutoffs
+                .refuses(known.caller.user_id, known.user_version);
         valid.then_some(known.caller)
     }
 
@@ -246,6 +261,7 @@ impl TokenVerifier {
                 user_id: claims.sub,
                 role: claims.role,
             },
+            user_version: claims.user_version,
             not_before: claims.nbf,
             expires: claims.exp,
         })

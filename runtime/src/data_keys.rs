@@ -171,6 +171,11 @@ impl DataKeys {
         Ok(key)
     }
 
+    /// Forgets the key of a user whose row is gone, so that this process does not use it for [`KEY_AGE_MAX`] more.
+    pub async fn forget(&self, user_id: UserId) {
+        self.keys.invalidate(&user_id).await;
+    }
+
     /// Destroys the key of a user: whatever is sealed with it is unreadable from now on, elsewhere
     /// within [`KEY_AGE_MAX`]. Does nothing when there is none.
     pub async fn destroy(&self, user_id: UserId) -> Result<(), DataKeyError> {
@@ -180,7 +185,7 @@ impl DataKeys {
                 .execute(&self.pool),
         )
         .await?;
-        self.keys.invalidate(&user_id).await;
+        self.forget(user_id).await;
         Ok(())
     }
 

@@ -1,6 +1,9 @@
 //! Users of the system, each test with its own.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,6 +15,8 @@ use crate::{
     stack::BACK_WITHIN,
 };
 
+/// A change of role or password and an erasure take effect everywhere within this time.
+pub const CUT_OFF_WITHIN: Duration = Duration::from_secs(5);
 /// A password that every rule accepts.
 pub const PASSWORD: &str = "correct horse battery staple";
 
@@ -121,12 +126,21 @@ pub async fn register(body: &Value) -> User {
     }
 }
 
+/// Tries to log in, whatever comes of it.
+pub async fn try_log_in(email: &str, password: &str) -> Answer {
+    let body = json!({"email": email, "password": password});
+    available(|| command(Method::POST, "/login").json(&body)).await
+}
+
+/// Tries to refresh a session, whatever comes of it.
+pub async fn try_refresh(refresh_token: &str) -> Answer {
+    let body = json!({"refresh_token": refresh_token});
+    available(|| command(Method::POST, "/token/refresh").json(&body)).await
+}
+
 /// The answer to a login that succeeds.
 pub async fn log_in(email: &str, password: &str) -> Answer {
-    let body = json!({"email": email, "password": password});
-    available(|| command(Method::POST, "/login").json(&body))
-        .await
-        .is(200)
+    try_log_in(email, password).await.is(200)
 }
 
 /// The answer, once it is another than that shards are moving between nodes, as they do after a test that had
@@ -155,4 +169,49 @@ pub async fn admin() -> User {
         token,
         consistency_token: String::new(),
     }
+}
+
+/// Where what a change of an account cut off must be refused, within [`CUT_OFF_WITHIN`]: at both services, for good.
+pub async fn is_cut_off(token: &str) {
+    let begun = Instant::now();
+    for service in [command_door(token), query_door(token)] {
+        eventually("a token to be refused", CUT_OFF_WITHIN, async || {
+            let answer = service().send().await;
+            if answer.status == 401 {
+                answer.problem(401, "not-authenticated");
+                Ok(())
+            } else {
+                Err(format!("{answer:?}"))
+            }
+        })
+        .await;
+    }
+    assert!(begun.elapsed() < CUT_OFF_WITHIN, "{:?}", begun.elapsed());
+}
+
+/// Fails if the token is refused by either service during the time in which cut-offs come into force.
+pub async fn stays_good(token: &str) {
+    let begun = Instant::now();
+    let mut looks = tokio::time::interval(Duration::from_millis(100));
+    while begun.elapsed() < CUT_OFF_WITHIN {
+        looks.tick().await;
+        for service in [command_door(token), query_door(token)] {
+            let answer = service().send().await;
+            assert_ne!(answer.status, 401, "{answer:?}");
+        }
+    }
+}
+
+/// Asks command-api for something that changes nothing.
+fn command_door(token: &str) -> Box<dyn Fn() -> Call> {
+    let token = token.to_owned();
+    Box::new(move || {
+        let nowhere = format!("/orders/{}/cancel", Uuid::nil());
+        command(Method::POST, &nowhere).token(&token)
+    })
+}
+
+fn query_door(token: &str) -> Box<dyn Fn() -> Call> {
+    let token = token.to_owned();
+    Box::new(move || query("/orders?limit=1").token(&token))
 }

@@ -3,6 +3,7 @@
 //!
 //! Nothing in here knows how a request came in or how its answer goes out.
 
+pub mod accounts;
 pub mod error;
 pub mod idempotency;
 pub mod orders;
@@ -19,13 +20,13 @@ use time::OffsetDateTime;
 
 use crate::{
     identity::{
-        credentials::Credentials, email_hash::EmailHasher, passwords::Passwords,
-        sessions::Sessions, tokens::TokenSigner,
+        consequences::Drawn, credentials::Credentials, email_hash::EmailHasher,
+        passwords::Passwords, sessions::Sessions, tokens::TokenSigner,
     },
     shard::{Command, IdempotencyRequest, Request, Shards},
 };
 
-pub use shown::{ChangedOrder, ChangedUser, Registered};
+pub use shown::{ChangedOrder, ChangedUser, Done, Registered};
 
 /// All that commands need.
 pub struct Api {
@@ -37,6 +38,8 @@ pub struct Api {
     pub credentials: Credentials,
     /// Sessions.
     pub sessions: Sessions,
+    /// How far it has been done what follows from changes of users.
+    pub consequences: Drawn,
     /// The threads that hash passwords.
     pub passwords: Passwords,
     /// What stands for e-mail addresses in the log.

@@ -9,7 +9,9 @@ use domain::values::Invalid;
 use runtime::json::{self, Json, Place};
 
 pub use order::{Contents, new_order, reasoned, replacement, status_change};
-pub use user::{Registration, credentials, new_role, profile, refresh_token, registration};
+pub use user::{
+    Registration, credentials, new_role, password_change, profile, refresh_token, registration,
+};
 
 /// A reader of texts that `parse` accepts.
 fn parsed<'a, T>(

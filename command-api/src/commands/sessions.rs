@@ -1,14 +1,18 @@
 //! Signing in and out.
 
-use std::sync::Arc;
-
-use domain::{user::User, values::EmailAddress};
+use domain::values::EmailAddress;
 use events::ids::CredentialId;
 use runtime::{json::Json, problem::Problem};
 use uuid::Uuid;
 
 use super::{Api, error, read};
-use crate::identity::{sessions::RefreshToken, tokens::ACCESS_TOKEN_SECONDS};
+use crate::{
+    identity::{
+        sessions::{Begun, RefreshToken},
+        tokens::ACCESS_TOKEN_SECONDS,
+    },
+    shard::KnownUser,
+};
 
 /// What opens an account to whoever holds it.
 pub struct Tokens {
@@ -46,7 +50,11 @@ pub async fn login(api: &Api, body: Json<'_>) -> Result<Tokens, Problem> {
         .ok_or_else(Problem::wrong_credentials)?;
     let refresh_token = api
         .sessions
-        .begin(user.id)
+        .begin(Begun {
+            user_id: user.id,
+            user_version: user.version,
+            credential_id: user.credential_id,
+        })
         .await
         .map_err(error::of_identity)?;
     tokens(api, &user, refresh_token)
@@ -56,13 +64,17 @@ pub async fn login(api: &Api, body: Json<'_>) -> Result<Tokens, Problem> {
 pub async fn refresh(api: &Api, body: Json<'_>) -> Result<Tokens, Problem> {
     let token = read::refresh_token(body)?;
     // First all that can fail for other reasons: a token used for nothing would cost the user his session.
-    let owner = api
+    let session = api
         .sessions
-        .owner(&token)
+        .session(&token)
         .await
         .map_err(error::of_identity)?;
-    let owner = owner.ok_or_else(Problem::wrong_credentials)?;
-    let user = api.shards.user(owner).await.map_err(error::of_refused)?;
+    let session = session.ok_or_else(Problem::wrong_credentials)?;
+    let user = api.shards.user(session.user_id).await;
+    // A login that was under way while the password changed began a session that nothing else ends.
+    let user = user
+        .map_err(error::of_refused)?
+        .filter(|user| user.credential_id == session.credential_id);
     let refreshed = api
         .sessions
         .refresh(&token)
@@ -80,7 +92,7 @@ pub async fn logout(api: &Api, body: Json<'_>) -> Result<(), Problem> {
 }
 
 /// The user of an address. Nobody's takes as many steps as somebody's.
-async fn find_user(api: &Api, email: &EmailAddress) -> Result<Option<Arc<User>>, Problem> {
+async fn find_user(api: &Api, email: &EmailAddress) -> Result<Option<KnownUser>, Problem> {
     let email_hash = api.email_hasher.hash(email);
     let found = api
         .shards
@@ -94,8 +106,8 @@ async fn find_user(api: &Api, email: &EmailAddress) -> Result<Option<Arc<User>>,
     Ok(found)
 }
 
-fn tokens(api: &Api, user: &User, refresh_token: RefreshToken) -> Result<Tokens, Problem> {
-    let access_token = api.token_signer.sign(user.id, user.role);
+fn tokens(api: &Api, user: &KnownUser, refresh_token: RefreshToken) -> Result<Tokens, Problem> {
+    let access_token = api.token_signer.sign(user.id, user.role, user.version);
     Ok(Tokens {
         access_token: access_token.map_err(error::of_identity)?,
         expires_in: ACCESS_TOKEN_SECONDS,

@@ -89,6 +89,23 @@ impl ChangedUser {
     }
 }
 
+/// A change of an account that shows nothing but that it was made.
+pub struct Done {
+    /// The user's version after it.
+    pub version: StreamVersion,
+    /// How far a read model must be to know it.
+    pub token: Option<ConsistencyToken>,
+}
+
+impl Done {
+    pub(super) fn of(answer: &Answer<user::State>) -> Self {
+        Self {
+            version: answer.version,
+            token: answer.token,
+        }
+    }
+}
+
 /// A user who was registered.
 pub struct Registered {
     /// The id.

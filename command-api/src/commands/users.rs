@@ -96,7 +96,7 @@ async fn prepare(
         .await
         .map_err(error::of_identity)?;
     api.credentials
-        .add(credential_id, user_id, &hash)
+        .add(credential_id, user_id, None, &hash)
         .await
         .map_err(error::of_identity)?;
     let key = api
@@ -180,23 +180,32 @@ pub async fn change_role(
     let key = key_of(api, id).await?;
     let command = command(id, caller, Action::ChangeRole { role });
     let answer = submit(api, context.request(command, None)).await?;
-    // Sessions with the old role end. Asked again, nothing is recorded and this is done again.
-    api.sessions
-        .end_all(id)
-        .await
-        .map_err(|error| error::not_shown(&error))?;
+    // Sessions with the old role end, and its tokens no longer count.
+    settled(api, &answer).await?;
     Ok(ChangedUser::of(answer, key))
 }
 
-/// The key that a user's record is sealed with; whoever has none is unknown or erased. Had before anything is done, so
-/// that what was done can be shown.
+/// The key that a user's record is sealed with, had before anything is done, so that what was done can be shown.
+/// Whoever has none is unknown or erased.
 async fn key_of(api: &Api, id: UserId) -> Result<DataKey, Problem> {
     let key = api.data_keys.get(id).await;
-    key.map_err(error::of_data_key)?
-        .ok_or_else(Problem::not_found)
+    if let Some(key) = key.map_err(error::of_data_key)? {
+        return Ok(key);
+    }
+    if api.shards.is_erased(id).await.map_err(error::of_refused)? {
+        return Err(error::of_refused(Refused::User(user::Rejection::Erased)));
+    }
+    Err(Problem::not_found())
 }
 
-fn command(id: UserId, caller: Caller, action: Action) -> Command {
+/// Waits until what follows from a change has been done: sessions ended, tokens cut off, keys destroyed. When that
+/// takes too long it will be done later; asked again, nothing is recorded and it is waited for again.
+pub(super) async fn settled(api: &Api, answer: &Answer<user::State>) -> Result<(), Problem> {
+    let drawn = api.consequences.up_to(answer.token).await;
+    drawn.map_err(|error| error::not_shown(&error))
+}
+
+pub(super) fn command(id: UserId, caller: Caller, action: Action) -> Command {
     Command::User {
         id,
         command: user::Command {
@@ -207,13 +216,13 @@ fn command(id: UserId, caller: Caller, action: Action) -> Command {
     }
 }
 
-async fn submit(api: &Api, request: Request) -> Result<Answer<user::State>, Problem> {
-    match api
-        .shards
-        .submit(request)
-        .await
-        .map_err(error::of_refused)?
-    {
+pub(super) async fn submit(api: &Api, request: Request) -> Result<Answer<user::State>, Problem> {
+    let accepted = api.shards.submit(request).await;
+    of_user(accepted.map_err(error::of_refused)?)
+}
+
+pub(super) fn of_user(accepted: Accepted) -> Result<Answer<user::State>, Problem> {
+    match accepted {
         Accepted::User(answer) => Ok(answer),
         // Users are answered with users.
         Accepted::Order(_) => Err(Problem::not_found()),

@@ -1,6 +1,7 @@
 //! HTTP: a handler asks who sends a request, takes its conditions from its headers, has it carried out, and answers.
 //! What may be asked for, and how it is answered, is written down in the API's contract; nothing here decides anything.
 
+mod accounts;
 mod answer;
 mod idempotency;
 mod orders;
@@ -66,7 +67,14 @@ pub fn routes(
         ))
         .service(resource(
             "/users/{id}",
-            [(Method::PATCH, web::to(users::update_profile))],
+            [
+                (Method::PATCH, web::to(users::update_profile)),
+                (Method::DELETE, web::to(accounts::erase)),
+            ],
+        ))
+        .service(resource(
+            "/users/{id}/password",
+            [(Method::PUT, web::to(accounts::change_password))],
         ))
         .service(resource(
             "/users/{id}/role",

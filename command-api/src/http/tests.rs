@@ -52,7 +52,8 @@ async fn another_method_is_told_which_are_known() {
     for (request, allow) in [
         (TestRequest::get().uri("/orders"), "POST"),
         (TestRequest::delete().uri("/orders/1"), "PUT"),
-        (TestRequest::put().uri("/users/1"), "PATCH"),
+        (TestRequest::put().uri("/users/1"), "PATCH, DELETE"),
+        (TestRequest::post().uri("/users/1/password"), "PUT"),
     ] {
         let (status, found, problem) = answered(request).await;
         assert_eq!(

@@ -16,20 +16,22 @@ impl Credentials {
         Self(pool)
     }
 
-    /// Stores a new hash. It counts once an event names it.
+    /// Stores a new hash, and which row it takes the place of. It counts once an event names it.
     pub async fn add(
         &self,
         credential_id: CredentialId,
         user_id: UserId,
+        replaces: Option<CredentialId>,
         password_hash: &str,
     ) -> Result<(), IdentityError> {
         let insert = sqlx::query(
-            "INSERT INTO identity.credentials (credential_id, user_id, password_hash)
-             VALUES ($1, $2, $3)",
+            "INSERT INTO identity.credentials (credential_id, user_id, replaces, password_hash)
+             VALUES ($1, $2, $3, $4)",
         );
         let insert = insert
             .bind(credential_id.0)
             .bind(user_id.0)
+            .bind(replaces.map(|id| id.0))
             .bind(password_hash);
         in_time(insert.execute(&self.0)).await?;
         Ok(())

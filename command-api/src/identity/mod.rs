@@ -1,6 +1,7 @@
 //! Who may sign in, and with what: the private tables in Postgres and the secrets of this service. None of it
 //! ever enters the log.
 
+pub mod consequences;
 pub mod credentials;
 pub mod email_hash;
 pub mod passwords;

@@ -2,7 +2,10 @@
 //! uses one twice ends the family: one of the two has stolen it.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use events::ids::UserId;
+use events::{
+    StreamVersion,
+    ids::{CredentialId, UserId},
+};
 use runtime::postgres::in_time;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -33,6 +36,17 @@ pub struct Sessions {
     settings: SessionSettings,
 }
 
+/// Whose session it is, and what it was begun with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// The user.
+    pub user_id: UserId,
+    /// His version then: a later change of role or password ends the session.
+    pub user_version: StreamVersion,
+    /// The credential that he signed in with.
+    pub credential_id: CredentialId,
+}
+
 /// A refresh token: opaque, secret, good for one use.
 pub struct RefreshToken(Zeroizing<String>);
 
@@ -60,7 +74,7 @@ impl Sessions {
     }
 
     /// Begins a session and returns its first refresh token. Forgets some sessions that are over, whosever they were.
-    pub async fn begin(&self, user_id: UserId) -> Result<RefreshToken, IdentityError> {
+    pub async fn begin(&self, session: Begun) -> Result<RefreshToken, IdentityError> {
         let token = RefreshToken::draw();
         in_time(
             sqlx::query(
@@ -69,15 +83,16 @@ impl Sessions {
                          (SELECT family_id FROM identity.session_families WHERE expires_at < now()
                           ORDER BY expires_at LIMIT $6 FOR UPDATE SKIP LOCKED)
                  ), family AS (
-                     INSERT INTO identity.session_families (family_id, user_id, expires_at)
-                     VALUES ($2, $3, now() + make_interval(secs => $5))
+                     INSERT INTO identity.session_families
+                         (family_id, user_id, user_version, credential_id, expires_at)
+                     VALUES ($2, $3, $7, $8, now() + make_interval(secs => $5))
                  )
                  INSERT INTO identity.sessions (refresh_token_hash, family_id, expires_at)
                  VALUES ($1, $2, now() + make_interval(secs => $4))",
             )
             .bind(hashed(token.expose()))
             .bind(Uuid::now_v7())
-            .bind(user_id.0)
+            .bind(session.user_id.0)
             .bind(f64::from(
                 self.settings
                     .refresh_token_seconds
@@ -85,24 +100,31 @@ impl Sessions {
             ))
             .bind(f64::from(self.settings.session_seconds))
             .bind(FORGOTTEN_AT_ONCE_MAX)
+            .bind(i64::try_from(session.user_version).unwrap_or(i64::MAX))
+            .bind(session.credential_id.0)
             .execute(&self.pool),
         )
         .await?;
         Ok(token)
     }
 
-    /// Whose session a refresh token belongs to, used or not.
-    pub async fn owner(&self, token: &str) -> Result<Option<UserId>, IdentityError> {
-        let found: Option<Uuid> = in_time(
-            sqlx::query_scalar(
-                "SELECT user_id FROM identity.sessions JOIN identity.session_families USING (family_id)
+    /// The session that a refresh token belongs to, used or not.
+    pub async fn session(&self, token: &str) -> Result<Option<Begun>, IdentityError> {
+        let found: Option<(Uuid, i64, Uuid)> = in_time(
+            sqlx::query_as(
+                "SELECT user_id, user_version, credential_id
+                 FROM identity.sessions JOIN identity.session_families USING (family_id)
                  WHERE refresh_token_hash = $1",
             )
             .bind(hashed(token))
             .fetch_optional(&self.pool),
         )
         .await?;
-        Ok(found.map(UserId))
+        Ok(found.map(|(user_id, user_version, credential_id)| Begun {
+            user_id: UserId(user_id),
+            user_version: user_version.unsigned_abs(),
+            credential_id: CredentialId(credential_id),
+        }))
     }
 
     /// Uses a refresh token: whose session it is, and the next token. `None` for a token that is unknown,
@@ -170,17 +192,6 @@ impl Sessions {
             )
             .bind(hashed(token))
             .execute(&self.pool),
-        )
-        .await?;
-        Ok(())
-    }
-
-    /// Ends every session of a user.
-    pub async fn end_all(&self, user_id: UserId) -> Result<(), IdentityError> {
-        in_time(
-            sqlx::query("DELETE FROM identity.session_families WHERE user_id = $1")
-                .bind(user_id.0)
-                .execute(&self.pool),
         )
         .await?;
         Ok(())

@@ -16,18 +16,18 @@ use uuid::Uuid;
 use super::{
     credentials::Credentials,
     migrate,
-    sessions::{SessionSettings, Sessions},
+    sessions::{Begun, SessionSettings, Sessions},
 };
 
 /// A database of a test's own, dropped when the test is over.
-struct Database {
+pub struct Database {
     name: String,
     server: PgConnectOptions,
-    pool: PgPool,
+    pub pool: PgPool,
 }
 
 impl Database {
-    async fn create() -> Self {
+    pub async fn create() -> Self {
         let url = std::env::var("DATABASE_URL").expect(
             "DATABASE_URL is not set: run scripts/stack up, then eval \"$(scripts/stack env)\"",
         );
@@ -49,7 +49,7 @@ impl Database {
         Self { name, server, pool }
     }
 
-    async fn drop(self) {
+    pub async fn drop(self) {
         self.pool.close().await;
         let mut connection = PgConnection::connect_with(&self.server).await.unwrap();
         connection
@@ -61,7 +61,7 @@ impl Database {
             .unwrap();
     }
 
-    fn sessions(&self) -> Sessions {
+    pub fn sessions(&self) -> Sessions {
         let settings = SessionSettings {
             refresh_token_seconds: 60,
             session_seconds: 60,
@@ -69,13 +69,22 @@ impl Database {
         Sessions::new(self.pool.clone(), settings)
     }
 
-    fn data_keys(&self, wrapping_key: u8) -> DataKeys {
+    pub fn data_keys(&self, wrapping_key: u8) -> DataKeys {
         DataKeys::new(self.pool.clone(), WrappingKey::new(&[wrapping_key; 32]))
     }
 }
 
 fn user() -> UserId {
     UserId(Uuid::now_v7())
+}
+
+/// A session begun at the first version of a user.
+fn of(user_id: UserId) -> Begun {
+    Begun {
+        user_id,
+        user_version: 1,
+        credential_id: CredentialId(Uuid::from_u128(9)),
+    }
 }
 
 #[tokio::test]
@@ -97,8 +106,8 @@ async fn a_credential_is_found_by_its_id_and_never_replaced() {
     let credentials = Credentials::new(database.pool.clone());
     let id = CredentialId(Uuid::now_v7());
     assert_eq!(credentials.password_hash(id).await.unwrap(), None);
-    credentials.add(id, user(), "one").await.unwrap();
-    assert!(credentials.add(id, user(), "other").await.is_err());
+    credentials.add(id, user(), None, "one").await.unwrap();
+    assert!(credentials.add(id, user(), None, "other").await.is_err());
     assert_eq!(
         credentials.password_hash(id).await.unwrap(),
         Some("one".into())
@@ -113,8 +122,8 @@ async fn a_refresh_token_is_good_once_and_a_second_use_ends_the_family() {
     let database = Database::create().await;
     let sessions = database.sessions();
     let user = user();
-    let first = sessions.begin(user).await.unwrap();
-    let other_family = sessions.begin(user).await.unwrap();
+    let first = sessions.begin(of(user)).await.unwrap();
+    let other_family = sessions.begin(of(user)).await.unwrap();
     let (owner, second) = sessions.refresh(first.expose()).await.unwrap().unwrap();
     assert_eq!(owner, user);
     let (_, third) = sessions.refresh(second.expose()).await.unwrap().unwrap();
@@ -142,7 +151,7 @@ async fn of_two_uses_at_the_same_time_one_succeeds_and_the_family_ends() {
     let database = Database::create().await;
     let sessions = database.sessions();
     for _ in 0..20 {
-        let token = sessions.begin(user()).await.unwrap();
+        let token = sessions.begin(of(user())).await.unwrap();
         let (one, other) = tokio::join!(
             sessions.refresh(token.expose()),
             sessions.refresh(token.expose())
@@ -164,19 +173,17 @@ async fn of_two_uses_at_the_same_time_one_succeeds_and_the_family_ends() {
 }
 
 #[tokio::test]
-async fn logout_ends_one_session_and_end_all_every_one() {
+async fn logout_ends_one_session_and_leaves_the_others() {
     let database = Database::create().await;
     let sessions = database.sessions();
     let user = user();
     let (one, other) = (
-        sessions.begin(user).await.unwrap(),
-        sessions.begin(user).await.unwrap(),
+        sessions.begin(of(user)).await.unwrap(),
+        sessions.begin(of(user)).await.unwrap(),
     );
     sessions.end(one.expose()).await.unwrap();
     assert!(sessions.refresh(one.expose()).await.unwrap().is_none());
-    let (_, next) = sessions.refresh(other.expose()).await.unwrap().unwrap();
-    sessions.end_all(user).await.unwrap();
-    assert!(sessions.refresh(next.expose()).await.unwrap().is_none());
+    assert!(sessions.refresh(other.expose()).await.unwrap().is_some());
     database.drop().await;
 }
 
@@ -186,7 +193,7 @@ async fn a_refresh_under_way_does_not_survive_the_end_of_its_session() {
     let database = Database::create().await;
     let sessions = database.sessions();
     for _ in 0..TRIES {
-        let first = sessions.begin(user()).await.unwrap();
+        let first = sessions.begin(of(user())).await.unwrap();
         let (refreshed, ended) = tokio::join!(
             sessions.refresh(first.expose()),
             sessions.end(first.expose())
@@ -203,7 +210,7 @@ async fn a_refresh_under_way_does_not_survive_the_end_of_its_session() {
 #[tokio::test]
 async fn tokens_are_stored_hashed() {
     let database = Database::create().await;
-    let token = database.sessions().begin(user()).await.unwrap();
+    let token = database.sessions().begin(of(user())).await.unwrap();
     let found: i64 =
         sqlx::query_scalar("SELECT count(*) FROM identity.sessions WHERE refresh_token_hash = $1")
             .bind(token.expose().as_bytes())

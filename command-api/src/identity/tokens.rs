@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use events::{ids::UserId, user::Role};
+use events::{StreamVersion, ids::UserId, user::Role};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::pkcs8::{DecodePrivateKey, EncodePublicKey, LineEnding};
 use runtime::{
@@ -60,8 +60,13 @@ impl TokenSigner {
         })
     }
 
-    /// A token for a user who has just shown who he is.
-    pub fn sign(&self, user_id: UserId, role: Role) -> Result<String, IdentityError> {
+    /// A token for a user who has just shown who he is, and who was at this version when that was checked.
+    pub fn sign(
+        &self,
+        user_id: UserId,
+        role: Role,
+        user_version: StreamVersion,
+    ) -> Result<String, IdentityError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_err(|_| IdentityError::Broken("the clock is before 1970".into()))?
@@ -71,6 +76,7 @@ impl TokenSigner {
             aud: TOKEN_PARTY.to_owned(),
             sub: user_id,
             role,
+            user_version,
             iat: now,
             nbf: now,
             exp: now + ACCESS_TOKEN_SECONDS,
@@ -96,7 +102,7 @@ mod tests {
         };
         let signer = TokenSigner::from_pem(&ours.to_pkcs8_pem(LineEnding::LF).unwrap()).unwrap();
         let user_id = UserId(Uuid::from_u128(7));
-        let token = signer.sign(user_id, Role::Admin).unwrap();
+        let token = signer.sign(user_id, Role::Admin, 1).unwrap();
         let verified = |key| TokenVerifier::new(&[public(key)]).unwrap().verify(&token);
         assert_eq!(
             verified(&ours),

@@ -5,11 +5,11 @@ use domain::{
     Decider, Refusal,
     email::{self, EmailStream},
     order::OrderStream,
-    user::UserStream,
+    user::{self, UserStream},
 };
 use events::{
-    Actor, Envelope, Event, Idempotency, Metadata, StreamVersion,
-    ids::{CommandId, EventId},
+    Actor, EmailEvent, Envelope, Event, Idempotency, Metadata, StreamVersion,
+    ids::{CommandId, EventId, UserId},
     timestamp::Timestamp,
 };
 
@@ -70,10 +70,16 @@ pub fn decide(
         }
         Command::User { id, command } => {
             let before = state.user(id);
+            // Weighed before anything is recorded: they are one decision.
+            let released = release(state, id, &before.state, &command);
             match weigh::<UserStream>(&before, command, matches, Refused::User) {
                 Ok(events) => {
                     let apply = |event: &_, metadata: &_| state.apply_user(event, metadata);
                     record(events, before.version, &mut recorder, apply)?;
+                    if let Some((claim, events)) = released {
+                        let apply = |event: &_, metadata: &_| state.apply_email(event, metadata);
+                        record(events, claim, &mut recorder, apply)?;
+                    }
                     Ok(Accepted::User(answer(state.user(id))))
                 }
                 Err(refused) => Err(refused),
@@ -113,6 +119,42 @@ pub fn decide(
         events: recorder.events,
         answer,
     })
+}
+
+/// What gives the address of a user who is to be erased back, and the version of the claim's stream; nothing when
+/// he is not to be erased, or has no claim here. A claim lies on its user's shard, as both were registered together.
+fn release(
+    state: &ShardState,
+    user_id: UserId,
+    before: &user::State,
+    command: &user::Command,
+) -> Option<(StreamVersion, Vec<EmailEvent>)> {
+    let email_hash = match (&command.action, before) {
+        (user::Action::Erase, user::State::Active(user)) => user.email_hash,
+        (user::Action::Erase, user::State::Erased(user)) => user.email_hash,
+        (
+            user::Action::Erase
+            | user::Action::Register(_)
+            | user::Action::UpdateProfile(_)
+            | user::Action::ChangePassword { .. }
+            | user::Action::ChangeEmail { .. }
+            | user::Action::ChangeRole { .. },
+            _,
+        ) => return None,
+    };
+    let claim = state.email(email_hash);
+    let releasing = email::Command {
+        actor: command.actor,
+        at: command.at,
+        action: email::Action::Release {
+            email_hash,
+            user_id,
+        },
+    };
+    // The claim of somebody else, who has registered the address since, is his.
+    let events =
+        weigh::<EmailStream>(&claim, releasing, |_| true, |_| Refused::AddressTaken).ok()?;
+    Some((claim.version, events))
 }
 
 /// What the log says about the key, if it has seen it.

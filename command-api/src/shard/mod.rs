@@ -29,7 +29,10 @@ use event_log::{
     membership::{Membership, Ownership},
     topics,
 };
-use events::ids::{CommandId, EmailHash, OrderId, UserId};
+use events::{
+    StreamVersion,
+    ids::{CommandId, EmailHash, OrderId, UserId},
+};
 use owner::{Owner, Task};
 use parking_lot::{Mutex, RwLock};
 use runtime::health::{Component, Health};
@@ -73,6 +76,22 @@ struct Way {
     queue: Sender<Task>,
     /// Whether it handles commands, or is still taking the shard up.
     serving: Arc<AtomicBool>,
+}
+
+/// A user as his shard knows him.
+#[derive(Debug, Clone)]
+pub struct KnownUser {
+    /// The user.
+    user: Arc<user::User>,
+    /// The version of his stream.
+    pub version: StreamVersion,
+}
+
+impl std::ops::Deref for KnownUser {
+    type Target = user::User;
+    fn deref(&self) -> &user::User {
+        &self.user
+    }
 }
 
 /// Keeps this process in the group of owners.
@@ -180,7 +199,7 @@ impl Shards {
     }
 
     /// The user who has claimed this address.
-    pub async fn user_of(&self, email: EmailHash) -> Result<Option<Arc<user::User>>, Refused> {
+    pub async fn user_of(&self, email: EmailHash) -> Result<Option<KnownUser>, Refused> {
         let shard = ids::shard_of(email, self.0.count);
         let claimed_by = self
             .read(shard, move |state| state.email(email).state.claimed_by())
@@ -192,13 +211,21 @@ impl Shards {
     }
 
     /// The user of this id, unless erased.
-    pub async fn user(&self, id: UserId) -> Result<Option<Arc<user::User>>, Refused> {
+    pub async fn user(&self, id: UserId) -> Result<Option<KnownUser>, Refused> {
         let shard = ids::shard_of(id, self.0.count);
-        let state = self.read(shard, move |state| state.user(id).state).await?;
-        Ok(match state {
-            user::State::Active(user) => Some(user),
+        let known = self.read(shard, move |state| state.user(id)).await?;
+        let version = known.version;
+        Ok(match known.state {
+            user::State::Active(user) => Some(KnownUser { user, version }),
             user::State::NotRegistered | user::State::Erased(_) => None,
         })
+    }
+
+    /// Whether there was a user of this id who is erased.
+    pub async fn is_erased(&self, id: UserId) -> Result<bool, Refused> {
+        let shard = ids::shard_of(id, self.0.count);
+        let state = self.read(shard, move |state| state.user(id).state).await?;
+        Ok(matches!(state, user::State::Erased(_)))
     }
 
     /// The order of this id as it is now.

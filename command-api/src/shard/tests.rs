@@ -327,6 +327,43 @@ fn claim_and_registration_are_one_decision() {
     assert_eq!(state.email(EmailHash([5; 32])).version, 0);
 }
 
+fn erase(actor: Actor) -> Request {
+    let mut request = register(OWNER, ADDRESS);
+    let command = user::Command {
+        actor,
+        at: at(2),
+        action: user::Action::Erase,
+    };
+    request.command = Command::User { id: OWNER, command };
+    request
+}
+
+#[test]
+fn erasure_and_release_are_one_decision() {
+    let mut state = ShardState::default();
+    decided(&mut state, register(OWNER, ADDRESS));
+    assert_eq!(
+        refusal(decided(&mut state, erase(user_actor(STRANGER)))),
+        Refused::NotFound
+    );
+    assert_eq!(state.email(ADDRESS).state.claimed_by(), Some(OWNER));
+    let mut stale = erase(user_actor(OWNER));
+    stale.expected = Some(IfMatch::Versions(vec![7]));
+    let stale = refusal(decided(&mut state, stale));
+    assert_eq!(stale, Refused::Stale { current: 1 });
+
+    let erased = decided(&mut state, erase(user_actor(OWNER)));
+    assert_eq!(versions(&erased.events), [2, 2]);
+    assert_eq!(state.email(ADDRESS).state.claimed_by(), None);
+    assert!(state.user(OWNER).state.user().is_none());
+    // The address is another's now, and stays so when the first is erased once more.
+    decided(&mut state, register(STRANGER, ADDRESS));
+    let admin = Actor::User(STRANGER, Role::Admin);
+    let again = decided(&mut state, erase(admin));
+    assert!(again.answer.is_ok() && again.events.is_empty());
+    assert_eq!(state.email(ADDRESS).state.claimed_by(), Some(STRANGER));
+}
+
 #[test]
 fn the_log_alone_rebuilds_what_the_shard_knew() {
     let mut state = ShardState::default();

@@ -36,6 +36,7 @@ fn rename(name: &str) -> Action {
 fn change_password(n: u8) -> Action {
     Action::ChangePassword {
         credential_id: credential(n),
+        replaces: credential(1),
     }
 }
 
@@ -312,6 +313,21 @@ fn a_new_password_is_a_new_credential() {
 }
 
 #[test]
+fn of_two_changes_that_rest_on_the_same_old_password_the_first_wins() {
+    let changed = UserEvent::PasswordChanged(UserPasswordChanged {
+        user_id: ADA,
+        credential_id: credential(2),
+        occurred_at: at(2),
+    });
+    given::<UserStream>([was_registered(), changed.clone()])
+        .when(by(OWNER, 3, change_password(3)))
+        .then_rejected(Rejection::PasswordChangedMeanwhile);
+    given::<UserStream>([was_registered(), changed])
+        .when(by(OWNER, 3, change_password(2)))
+        .then_nothing();
+}
+
+#[test]
 fn a_new_address_replaces_the_old_one() {
     let fact = UserEmailChanged {
         user_id: ADA,
@@ -414,6 +430,10 @@ fn every_rule_has_its_own_name() {
     );
     assert_eq!(Rejection::NotRegistered.rule(), "user-does-not-exist");
     assert_eq!(Rejection::Erased.rule(), "user-erased");
+    assert_eq!(
+        Rejection::PasswordChangedMeanwhile.rule(),
+        "password-changed-meanwhile"
+    );
 }
 
 fn any_command() -> impl Strategy<Value = Command> {

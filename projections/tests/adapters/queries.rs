@@ -123,6 +123,7 @@ impl Api {
             aud: party(),
             sub: id,
             role,
+            user_version: 1,
             iat,
             nbf,
             exp,

@@ -131,6 +131,25 @@ fn a_remembered_token_still_expires() {
 }
 
 #[test]
+fn what_was_signed_before_a_change_is_cut_off_also_when_it_is_remembered() {
+    let signer = Signer::new();
+    let verifier = verifier(&signer);
+    let at = |version: u64| signer.sign(&signer.header(), &with("user_version", json!(version)));
+    let (before, after) = (at(2), at(3));
+    let unversioned = signer.sign(&signer.header(), &claims());
+    for token in [&before, &after, &unversioned] {
+        assert!(verifier.verify(token).is_some(), "nothing is cut off yet");
+    }
+    verifier.cutoffs.replace([(USER, 3)].into());
+    assert_eq!(verifier.verify(&before), None);
+    assert_eq!(verifier.verify(&unversioned), None);
+    assert!(verifier.verify(&after).is_some());
+    let other = UserId(uuid::Uuid::from_u128(8));
+    verifier.cutoffs.replace([(other, 3)].into());
+    assert!(verifier.verify(&before).is_some(), "somebody else's");
+}
+
+#[test]
 fn other_types_keys_and_algorithms_are_refused() {
     let (signer, other) = (Signer::new(), Signer::new());
     let verifier = verifier(&signer);

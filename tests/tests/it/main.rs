@@ -4,6 +4,7 @@
 
 mod accounts;
 mod commands;
+mod erasure;
 mod faults;
 mod gateway;
 mod gateway_edge;
@@ -16,6 +17,7 @@ mod money;
 mod nodes;
 mod notifications;
 mod order_of_checks;
+mod passwords;
 mod personal_data;
 mod queries;
 mod refusals;

@@ -6,7 +6,7 @@ use end_to_end::{
     environment::{command_url, query_url, variable},
     http::{Call, call, command, query},
     orders::order_request,
-    people::registered_user,
+    people::{PASSWORD, admin, is_cut_off, log_in, registered_user, stays_good, try_refresh},
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
@@ -165,5 +165,47 @@ fn an_answer_to_a_bad_token_does_not_repeat_it() {
             .await;
         answer.problem(401, "not-authenticated");
         assert!(!String::from_utf8_lossy(&answer.body).contains("Zanzibar"));
+    });
+}
+
+async fn set_role(id: &str, role: &str) {
+    let admin = admin().await;
+    let call = admin.command(Method::PUT, &format!("/users/{id}/role"));
+    call.json(&json!({ "role": role })).send().await.is(200);
+}
+
+async fn lists_users(token: &str) -> u16 {
+    query("/users?limit=1").token(token).send().await.status
+}
+
+#[test]
+fn a_changed_role_takes_effect_everywhere_within_5_s() {
+    beside_others(async {
+        let user = registered_user().await;
+        let login = log_in(&user.email, PASSWORD).await;
+        for (role, lists) in [("admin", 200), ("user", 403)] {
+            let before = log_in(&user.email, PASSWORD).await;
+            set_role(&user.id, role).await;
+            // Who logs in now has the new role, at once and for good, however close the two are.
+            let after = log_in(&user.email, PASSWORD).await.text("access_token");
+            assert_eq!(lists_users(&after).await, lists);
+            is_cut_off(&before.text("access_token")).await;
+            stays_good(&after).await;
+            try_refresh(&before.text("refresh_token"))
+                .await
+                .problem(401, "not-authenticated");
+        }
+        is_cut_off(&login.text("access_token")).await;
+    });
+}
+
+#[test]
+fn a_role_that_was_the_users_already_ends_nothing() {
+    beside_others(async {
+        let user = registered_user().await;
+        let login = log_in(&user.email, PASSWORD).await;
+        set_role(&user.id, "user").await;
+        stays_good(&user.token).await;
+        try_refresh(&login.text("refresh_token")).await.is(200);
     });
 }

@@ -33,6 +33,14 @@ pub struct Credentials {
     pub password: Zeroizing<String>,
 }
 
+/// A body of `PUT /users/{id}/password`.
+pub struct PasswordChange {
+    /// What is said to be the password now: any text.
+    pub current_password: Zeroizing<String>,
+    /// The password from now on.
+    pub new_password: Password,
+}
+
 /// A body of `PATCH /users/{id}`; `None` stays as it is.
 #[derive(Debug, Default)]
 pub struct Profile {
@@ -89,6 +97,20 @@ pub fn refresh_token(body: Json<'_>) -> Result<Zeroizing<String>, Problem> {
         let token = fields.required("refresh_token", json::text);
         fields.refuse_others();
         Some(Zeroizing::new(token?.into_owned()))
+    })
+}
+
+/// Reads a body of `PUT /users/{id}/password`.
+pub fn password_change(body: Json<'_>) -> Result<PasswordChange, Problem> {
+    json::check(|place| {
+        let mut fields = Fields::of(body, place)?;
+        let current = fields.required("current_password", json::text);
+        let new = fields.required("new_password", parsed(Password::parse));
+        fields.refuse_others();
+        Some(PasswordChange {
+            current_password: Zeroizing::new(current?.into_owned()),
+            new_password: new?,
+        })
     })
 }
 

@@ -1,0 +1,44 @@
+//! A user's account: its password, and its end.
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use runtime::{
+    auth::Caller,
+    etag::IfMatch,
+    json::{self, JSON},
+    problem::Problem,
+};
+
+use super::{Serving, answer, context, path_id};
+use crate::commands::{Context, Done, accounts};
+
+/// `PUT /users/{id}/password`
+pub async fn change_password(
+    request: HttpRequest,
+    payload: web::Payload,
+    api: Serving,
+) -> Result<HttpResponse, Problem> {
+    let caller = Caller::of_request(&request)?;
+    let body = json::body(&request, payload, JSON).await?;
+    let context = Context {
+        expected: IfMatch::of_request(request.headers())?,
+        ..context(&request, &body)
+    };
+    let (id, body) = (path_id(&request), json::parse(&body)?);
+    let done = accounts::change_password(&api, caller, context, id, body).await?;
+    Ok(no_content(&done))
+}
+
+/// `DELETE /users/{id}`
+pub async fn erase(request: HttpRequest, api: Serving) -> Result<HttpResponse, Problem> {
+    let caller = Caller::of_request(&request)?;
+    let context = Context {
+        expected: IfMatch::of_request(request.headers())?,
+        ..context(&request, &[])
+    };
+    let done = accounts::erase(&api, caller, context, path_id(&request)).await?;
+    Ok(no_content(&done))
+}
+
+fn no_content(done: &Done) -> HttpResponse {
+    answer::head(StatusCode::NO_CONTENT, done.version, done.token).finish()
+}
