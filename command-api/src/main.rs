@@ -2,6 +2,7 @@
 
 mod admin;
 mod commands;
+mod erasure_report;
 mod grpc;
 mod http;
 mod identity;
@@ -71,6 +72,7 @@ async fn run(task: Task) -> anyhow::Result<()> {
         Task::Prepare(settings) => prepare(*settings).await,
         Task::CreateSecrets { dir } => identity::secrets::create(&dir),
         Task::CreateAdmin(settings) => admin::create(&settings).await,
+        Task::ErasureReport(settings) => erasure_report::print(&settings).await,
     }
 }
 

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use event_log::{KafkaSettings, topics::TopicSettings};
+use events::ids::UserId;
 use runtime::postgres::PostgresSettings;
 use zeroize::Zeroizing;
 
@@ -37,6 +38,9 @@ pub enum Task {
     /// Make a user with the role admin, or give an existing one that role. Needs a serving command-api and,
     /// as proof of who asks, the signing key. Safe to repeat.
     CreateAdmin(CreateAdminSettings),
+    /// Print what the log and the identity tables say about an erased user, as JSON. Reads the whole log; fails when
+    /// he is not erased completely.
+    ErasureReport(Box<ErasureReportSettings>),
 }
 
 /// What `serve` needs to know.
@@ -121,6 +125,20 @@ pub struct CreateAdminSettings {
     /// As for `serve`.
     #[arg(long, env = "TOKEN_PUBLIC_KEY_FILE")]
     pub token_public_key_file: PathBuf,
+}
+
+/// What `erasure-report` needs to know.
+#[derive(Debug, Args)]
+pub struct ErasureReportSettings {
+    /// The user's id.
+    pub user_id: UserId,
+    #[command(flatten)]
+    pub kafka: KafkaSettings,
+    #[command(flatten)]
+    pub postgres: PostgresSettings,
+    /// As for `serve`.
+    #[arg(long, env = "DATA_KEY_WRAPPING_KEY_FILE")]
+    pub data_key_wrapping_key_file: PathBuf,
 }
 
 fn admin_password() -> Option<Zeroizing<String>> {

@@ -10,7 +10,7 @@ use end_to_end::{
     log::{name, streams_of},
     orders::{full_order, order_request},
     people::{
-        PASSWORD, User, admin, is_cut_off, log_in, register, registered_user,
+        CUT_OFF_WITHIN, PASSWORD, User, admin, is_cut_off, log_in, register, registered_user,
         registered_user_with_phone, registration, try_log_in, try_refresh, unique, unique_email,
         unique_phone,
     },
@@ -93,6 +93,11 @@ impl Planted {
     }
 }
 
+/// `command-api erasure-report`: whether all is gone, and what was printed.
+async fn erasure_report(id: &str) -> (bool, String) {
+    run("command-api", &["erasure-report", id]).await
+}
+
 async fn everything_kept() -> Vec<Kept> {
     let mut kept = in_kafka().await;
     kept.extend(in_postgres().await);
@@ -116,6 +121,17 @@ fn nothing_personal_of_an_erased_user_is_left_to_be_read() {
             holds_key(&in_postgres().await),
             "we look in the right place"
         );
+
+        let (reported, before) = erasure_report(&user.id).await;
+        assert!(!reported, "{before}");
+        for said in [
+            r#""complete": false"#,
+            r#""sealed_values": 5"#,
+            r#""opened_values": 5"#,
+            r#""data_keys": 1"#,
+        ] {
+            assert!(before.contains(said), "{said}: {before}");
+        }
 
         let erased = erase(user, &user.id).send().await.is(204);
         assert!(erased.body.is_empty());
@@ -147,7 +163,7 @@ fn nothing_personal_of_an_erased_user_is_left_to_be_read() {
         for member in ["email", "name", "phone"] {
             assert_eq!(read[member], Value::Null, "{member}");
         }
-        let order = eventually("the key to be forgotten", DELIVERED_WITHIN, async || {
+        let order = eventually("the key to be forgotten", CUT_OFF_WITHIN, async || {
             let order = admin
                 .query(&planted.order_path())
                 .send()
@@ -181,6 +197,15 @@ fn nothing_personal_of_an_erased_user_is_left_to_be_read() {
         for (what, word) in &planted.words {
             let found = found_in(&kept, word);
             assert!(found.is_empty(), "{what} can be read in {found:?}");
+        }
+        let (reported, after) = erasure_report(&user.id).await;
+        assert!(reported, "{after}");
+        for said in [
+            r#""complete": true"#,
+            r#""sealed_values": 5"#,
+            r#""opened_values": 0"#,
+        ] {
+            assert!(after.contains(said), "{said}: {after}");
         }
         read_models_equal_the_log().await;
     });

@@ -2,6 +2,7 @@
 
 use end_to_end::{
     beside_others,
+    environment::variable,
     http::{Answer, Call, command},
     log::{name, streams_of},
     people::{
@@ -13,6 +14,7 @@ use end_to_end::{
 use events::{Topic, ids::UserId};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 
 const NEW: &str = "another correct horse battery";
 
@@ -32,6 +34,17 @@ async fn events_of(user: &User) -> Vec<&'static str> {
     events.map(|each| name(&each.envelope.event)).collect()
 }
 
+async fn credentials_of(user: &User) -> i64 {
+    let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
+        .await
+        .unwrap();
+    sqlx::query_scalar("SELECT count(*) FROM identity.credentials WHERE user_id = $1::uuid")
+        .bind(&user.id)
+        .fetch_one(&mut postgres)
+        .await
+        .unwrap()
+}
+
 fn is_wrong_password(answer: &Answer) {
     let expected = ("/current_password".to_owned(), "wrong".to_owned());
     assert_eq!(answer.errors(), [expected]);
@@ -45,6 +58,7 @@ fn a_new_password_opens_and_the_old_one_and_its_sessions_do_not() {
         let changed = put(&user, &change(PASSWORD, NEW)).send().await.is(204);
         assert!(changed.body.is_empty());
         assert_eq!(changed.etag(), "\"2\"");
+        assert_eq!(credentials_of(&user).await, 1, "the old one is gone");
 
         try_log_in(&user.email, PASSWORD)
             .await

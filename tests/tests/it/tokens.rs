@@ -2,11 +2,12 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use end_to_end::{
-    beside_others,
+    alone, beside_others,
     environment::{command_url, query_url, variable},
     http::{Call, call, command, query},
     orders::order_request,
     people::{PASSWORD, admin, is_cut_off, log_in, registered_user, stays_good, try_refresh},
+    stack::{ready, recovers, stack},
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::Method;
@@ -207,5 +208,22 @@ fn a_role_that_was_the_users_already_ends_nothing() {
         set_role(&user.id, "user").await;
         stays_good(&user.token).await;
         try_refresh(&login.text("refresh_token")).await.is(200);
+    });
+}
+
+#[test]
+fn what_is_cut_off_stays_so_while_postgres_is_away_and_orders_go_on() {
+    alone(async {
+        let (user, other) = (registered_user().await, registered_user().await);
+        set_role(&user.id, "admin").await;
+        is_cut_off(&user.token).await;
+        let since = log_in(&user.email, PASSWORD).await.text("access_token");
+        stack(&["stop", "postgres"]).await;
+        is_cut_off(&user.token).await;
+        stays_good(&since).await;
+        other.creates(&order_request()).await;
+        is_cut_off(&user.token).await;
+        recovers("postgres", async || ready(&query_url()).await).await;
+        is_cut_off(&user.token).await;
     });
 }
