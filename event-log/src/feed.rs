@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use events::Topic;
@@ -30,6 +30,12 @@ const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Batches that wait for whoever follows; then Kafka is not polled any further.
 const BATCHES_QUEUED_MAX: usize = 8;
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// After so long without a word from Kafka it is asked whether there is nothing to say.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How long that question may take.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
+/// Questions in a row without an answer, or with the answer that there is more, until the feed ends.
+const UNHEARD_MAX: u32 = 2;
 
 /// What a followed topic brings.
 #[derive(Debug)]
@@ -96,6 +102,7 @@ impl Feed {
             sender,
             pending: BTreeMap::new(),
             halted: BTreeSet::new(),
+            silence: Silence::begin(),
         };
         std::thread::Builder::new()
             .name(format!("feed-{}", topic.name()))
@@ -134,16 +141,76 @@ struct Poller {
     sender: mpsc::Sender<Result<FeedItem, LogError>>,
     pending: BTreeMap<u16, Pending>,
     halted: BTreeSet<u16>,
+    silence: Silence,
+}
+
+/// How long nothing was heard, and how often that was asked about.
+struct Silence {
+    since: Instant,
+    asked: u32,
+}
+
+impl Silence {
+    fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            asked: 0,
+        }
+    }
 }
 
 impl Poller {
     fn run(mut self) {
         while !self.sender.is_closed() {
-            let step = self.step();
+            let step = self.step().and_then(|()| self.doubt_silence());
             if step.is_err() {
                 return;
             }
         }
+    }
+
+    /// A client that was told of a cluster without brokers, as a broker does that is just starting, drops its
+    /// connections and never makes new ones, without an error (librdkafka#5301). So silence is believed only when the
+    /// cluster confirms it; else the feed ends, and whoever follows begins another with a new client.
+    fn doubt_silence(&mut self) -> Result<(), Unfollowed> {
+        if self.silence.since.elapsed() < SILENCE_MAX {
+            return Ok(());
+        }
+        let asked = self.silence.asked + 1;
+        self.silence = Silence::begin();
+        if self.is_at_the_end() {
+            return Ok(());
+        }
+        if asked < UNHEARD_MAX {
+            self.silence.asked = asked;
+            return Ok(());
+        }
+        let what = format!("following {}", self.topic.name());
+        self.send(Err(LogError::Stalled(SILENCE_MAX * UNHEARD_MAX, what)))?;
+        Err(Unfollowed)
+    }
+
+    /// Whether every partition that goes on was read to its end; no when nobody answers.
+    fn is_at_the_end(&self) -> bool {
+        let Ok(positions) = self.consumer.position() else {
+            return false;
+        };
+        positions.elements().iter().all(|reached| {
+            let partition = u16::try_from(reached.partition()).unwrap_or(u16::MAX);
+            if self.halted.contains(&partition) {
+                return true;
+            }
+            let position = match reached.offset() {
+                Offset::Offset(position) => position,
+                _ => self.from.get(&partition).copied().unwrap_or(0),
+            };
+            let ends = self.consumer.fetch_watermarks(
+                self.topic.name(),
+                reached.partition(),
+                ASKED_WITHIN,
+            );
+            ends.is_ok_and(|(low, end)| position >= end || low == end)
+        })
     }
 
     /// One poll. While events are pending it does not wait: what is at hand makes a batch, no timer does.
@@ -158,6 +225,9 @@ impl Poller {
             .consumer
             .poll(wait)
             .map(|result| result.map(|message| (self.read(&message), message.payload_len())));
+        if matches!(polled, Some(Ok(_) | Err(KafkaError::PartitionEOF(_)))) {
+            self.silence = Silence::begin();
+        }
         match polled {
             None => self.flush_all(),
             Some(Ok(((place, _), _))) if self.halted.contains(&place.partition) => Ok(()),
@@ -252,7 +322,10 @@ impl Poller {
         }))
     }
 
-    fn send(&self, item: Result<FeedItem, LogError>) -> Result<(), Unfollowed> {
-        self.sender.blocking_send(item).map_err(|_| Unfollowed)
+    fn send(&mut self, item: Result<FeedItem, LogError>) -> Result<(), Unfollowed> {
+        let sent = self.sender.blocking_send(item).map_err(|_| Unfollowed);
+        // While nobody took it, nothing could be heard.
+        self.silence.since = Instant::now();
+        sent
     }
 }
