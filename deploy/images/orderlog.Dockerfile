@@ -6,9 +6,11 @@ FROM rust:1.95.0-bookworm AS build
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
-RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
-    cargo build --release --locked --workspace --bins \
+# What the cache holds may come of another checkout, whose files are newer: cargo goes by their times.
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    find . -path ./target -prune -o -type f -exec touch {} + \
+    && cargo build --release --locked --workspace --bins \
     && mkdir /out \
     && cp target/release/command-api target/release/projections target/release/notifier \
           target/release/providers target/release/import-orders /out/

@@ -44,7 +44,7 @@ def cached(name, fill):
     place = cache() / name
     if place.exists():
         return place
-    with _locked(name):
+    with locked(name):
         if place.exists():
             return place
         staging = cache() / f"{name}.partial"
@@ -56,7 +56,8 @@ def cached(name, fill):
 
 
 @contextlib.contextmanager
-def _locked(name):
+def locked(name):
+    """Keeps every other stack of this user from what lies under that name in the cache."""
     with (cache() / f"{name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,7 +146,7 @@ def _with_retries(command, staging, what):
     )
 
 
-def run(command, log, what, directory=None, environment=None):
+def run(command, log, what, directory=None, environment=None, within_s=ATTEMPT_WITHIN_S):
     """Runs a package tool with a line every few seconds; returns its exit code, its output is in the log."""
     progress = Progress(what)
     with log.open("w") as output:
@@ -153,8 +154,8 @@ def run(command, log, what, directory=None, environment=None):
                                    stdout=output, stderr=output)
         try:
             while process.poll() is None:
-                if progress.elapsed_s() > ATTEMPT_WITHIN_S:
-                    output.write(f"ERROR: gave up after {ATTEMPT_WITHIN_S} s\n")
+                if progress.elapsed_s() > within_s:
+                    output.write(f"ERROR: gave up after {within_s} s\n")
                     break
                 progress.tick(f"{_size_mb(directory)} MB" if directory else "")
                 time.sleep(POLL_S)

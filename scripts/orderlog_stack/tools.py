@@ -189,6 +189,13 @@ def maven():
     return shutil.which("mvn") or "mvn"
 
 
+def debian_program(path, package):
+    """A program of a Debian package, by its path there; installed when it is missing."""
+    if not Path(path).exists():
+        _apt_install(package, path)
+    return path
+
+
 def _apt_install(package, what):
     """Installs a Debian package when that is possible, otherwise names the command."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):

@@ -1,0 +1,80 @@
+"""The composed system under control of Compose, as a project of its own."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from orderlog_stack import downloads, tools
+from orderlog_stack.home import CHECKOUT
+from orderlog_stack.report import Failure, say
+
+PROJECT = "orderlog-test"
+UP_WITHIN_S = 600
+COMMAND_WITHIN_S = 120
+LOG_LINES_SHOWN = 15
+
+
+class Project:
+    """docker-compose.yml on one engine. Its volumes are not those of a plain `docker compose up`."""
+
+    def __init__(self, engine, profiles=()):
+        self.engine = engine
+        self.compose = [tools.checker("docker-compose"), "--project-name", PROJECT,
+                        *(f"--profile={profile}" for profile in profiles)]
+        self.config = json.loads(self._run("config", "--format", "json"))
+
+    def published_images(self):
+        """The image that each service without a build of its own is run from, by the service's name."""
+        return {name: service["image"] for name, service in self.config["services"].items() if "build" not in service}
+
+    def our_services(self):
+        """The services whose images are built here."""
+        return sorted(name for name, service in self.config["services"].items() if "build" in service)
+
+    def build(self):
+        """Builds every image of ours; returns their tags."""
+        builds = {service["image"]: service["build"] for service in self.config["services"].values() if "build" in service}
+        for tag, build in builds.items():
+            log = downloads.cache() / f"image-{re.sub('[^a-z-]', '-', tag)}.log"
+            self.engine.build(tag, Path(build["context"]) / build["dockerfile"], build["context"], log, build["target"])
+        return sorted(builds)
+
+    def up(self):
+        """Starts everything and waits until it is healthy, or has done what it is there for once."""
+        log = downloads.cache() / "compose-up.log"
+        code = downloads.run([*self.compose, "up", "--no-build", "--detach", "--wait"], log, "starting the containers",
+                             directory=None, environment=self.engine.environment, within_s=UP_WITHIN_S)
+        if code != 0:
+            self.show_logs()
+            raise Failure("the containers did not all become healthy", log)
+
+    def stop(self):
+        """Stops everything; the volumes stay."""
+        self._run("down", within_s=UP_WITHIN_S)
+
+    def remove(self):
+        """Stops everything and deletes the volumes."""
+        self._run("down", "--volumes", "--remove-orphans", within_s=UP_WITHIN_S)
+
+    def containers(self):
+        """What `docker inspect` says of each container, by the service's name."""
+        ids = self._run("ps", "--all", "--quiet").split()
+        found = json.loads(self.engine.run("inspect", *ids))
+        return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
+
+    def run_once(self, service, *command):
+        """Runs a command in a new container of a service's image and with its volumes; returns what it prints."""
+        return self._run("run", "--rm", "--no-deps", "--no-TTY", service, *command)
+
+    def show_logs(self):
+        """The last lines of every container, for whoever reads why something failed."""
+        say(self._run("ps", "--all"))
+        say(self._run("logs", "--tail", str(LOG_LINES_SHOWN)))
+
+    def _run(self, *arguments, within_s=COMMAND_WITHIN_S):
+        done = subprocess.run([*self.compose, *arguments], cwd=CHECKOUT, env=self.engine.environment,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within_s)
+        if done.returncode != 0:
+            raise Failure(f"docker compose {' '.join(arguments)[:200]}: {done.stderr.strip()[-800:]}")
+        return done.stdout
