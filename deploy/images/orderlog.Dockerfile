@@ -1,5 +1,5 @@
 # One image per service: `docker build -f deploy/images/orderlog.Dockerfile --target command-api .`
-# Targets: command-api, projections, notifier, providers (the stand-in), tools (set-up and import).
+# Targets: gateway, command-api, projections, notifier, providers (the stand-in), tools (set-up and import).
 
 FROM rust:1.95.0-bookworm AS build
 # The image's own toolchain, whatever rust-toolchain.toml would fetch beside it.
@@ -23,7 +23,8 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin orderlog \
     && install -d -o orderlog -m 0700 /secrets \
-    && install -d -o orderlog -m 0755 /database-secrets /registry-secrets
+    && install -d -o orderlog -m 0700 /gateway-authority /gateway-secrets \
+    && install -d -o orderlog -m 0755 /database-secrets /registry-secrets /dashboard-secrets
 COPY deploy/images/ready /usr/local/bin/ready
 USER 10001
 STOPSIGNAL SIGTERM
@@ -50,7 +51,22 @@ COPY --from=build /out/providers /usr/local/bin/
 ENTRYPOINT ["providers"]
 
 FROM base AS tools
+USER root
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends openssl \
+    && rm -rf /var/lib/apt/lists/*
+USER 10001
 COPY --from=build /out/command-api /out/import-orders /usr/local/bin/
-COPY deploy/images/make-secrets deploy/images/make-admin /usr/local/bin/
+COPY gateway/make-certificate deploy/images/make-secrets deploy/images/make-admin /usr/local/bin/
 HEALTHCHECK NONE
 CMD ["make-secrets"]
+
+FROM envoyproxy/envoy:v1.40.0 AS gateway
+COPY gateway/envoy.yaml gateway/render /etc/orderlog-gateway/
+COPY deploy/images/ready deploy/images/gateway /usr/local/bin/
+USER 10001
+STOPSIGNAL SIGTERM
+EXPOSE 8443 9901
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["ready", "9901", "/ready"]
+ENTRYPOINT ["gateway"]

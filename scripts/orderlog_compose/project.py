@@ -12,7 +12,8 @@ from orderlog_stack.report import Failure, say
 PROJECT = "orderlog-test"
 UP_WITHIN_S = 600
 COMMAND_WITHIN_S = 120
-LOG_LINES_SHOWN = 15
+LOG_LINES_SHOWN = 6
+KILLER = "debian:bookworm-slim"
 
 
 class Project:
@@ -25,8 +26,8 @@ class Project:
         self.config = json.loads(self._run("config", "--format", "json"))
 
     def published_images(self):
-        """The image that each service without a build of its own is run from, by the service's name."""
-        return {name: service["image"] for name, service in self.config["services"].items() if "build" not in service}
+        """The images that are not built here."""
+        return {service["image"] for service in self.config["services"].values() if "build" not in service}
 
     def our_services(self):
         """The services whose images are built here."""
@@ -66,6 +67,12 @@ class Project:
     def run_once(self, service, *command):
         """Runs a command in a new container of a service's image and with its volumes; returns what it prints."""
         return self._run("run", "--rm", "--no-deps", "--no-TTY", service, *command)
+
+    def kill(self, pid):
+        """SIGKILL from outside the container, as the kernel does it when memory is short: Docker's own `kill` would count
+        as a stop that was wanted."""
+        self.engine.run("run", "--rm", "--network", "none", "--pid", "host", "--user", "0", KILLER, "bash", "-c",
+                        f"kill -9 {pid}")
 
     def show_logs(self):
         """The last lines of every container, for whoever reads why something failed."""

@@ -1,6 +1,7 @@
 """Base images where none can be pulled: stand-ins under the published tags, made of what `scripts/stack` fetches."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Callable
 
 from orderlog_stack import downloads, tools
+from orderlog_stack.downloads import VERSIONS
 from orderlog_stack.home import CHECKOUT
 from orderlog_stack.report import Failure, say
 
 DIRECTORY = CHECKOUT / "deploy" / "stand-ins"
 DEBIAN = "debian:bookworm-slim"
-RUST_DOCKERFILE = CHECKOUT / "deploy" / "images" / "orderlog.Dockerfile"
+IMAGES_DOCKERFILE = CHECKOUT / "deploy" / "images" / "orderlog.Dockerfile"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 ASKED_WITHIN_S = 60
 IMPORTED_WITHIN_S = 300
@@ -24,8 +26,8 @@ IMPORTED_WITHIN_S = 300
 class StandIn:
     """One Dockerfile of deploy/stand-ins and the fetched programs it copies, by the name it copies them under."""
 
-    service: str
-    """Whose image it stands in for, or `build` for the one our own are built in."""
+    image: str
+    """What it stands in for, without its tag."""
     dockerfile: str
     what: str
     programs: Callable[[], dict]
@@ -43,32 +45,43 @@ def _toolchain():
 
 
 STAND_INS = (
-    StandIn("build", "rust", "this machine's Rust", _toolchain),
+    StandIn("rust", "rust", "this machine's Rust", _toolchain),
+    StandIn("envoyproxy/envoy", "envoy", f"Envoy {VERSIONS['envoy']['version']}, the same release",
+            lambda: {"program": Path(tools.envoy()).parent}),
     StandIn("postgres", "postgres", "PostgreSQL of Debian 12, an older one", dict),
-    StandIn("mongodb", "mongodb", f"MongoDB {downloads.VERSIONS['mongodb']['version']}, an older one",
+    StandIn("mongo", "mongodb", f"MongoDB {VERSIONS['mongodb']['version']}, an older one",
             lambda: {"server": Path(tools.mongod()).resolve().parent}),
-    StandIn("kafka", "kafka", f"Kafka {downloads.VERSIONS['kafka']['version']}, the same release",
+    StandIn("apache/kafka", "kafka", f"Kafka {VERSIONS['kafka']['version']}, the same release",
             lambda: {"java": _java(), "libs": tools.kafka_libraries()}),
-    StandIn("registry", "registry", f"Apicurio Registry {downloads.VERSIONS['registry']['version']}, the same release",
+    StandIn("apicurio/apicurio-registry", "registry", f"Apicurio Registry {VERSIONS['registry']['version']}, the same release",
             lambda: {"java": _java(), "app": tools.registry()}),
 )
 
 
 def build(engine, published):
-    """Builds those whose service is among `published`, a service's image by its name; unchanged ones take no time."""
+    """Builds those of `published` images there is a stand-in for, and what the Dockerfile starts from; unchanged ones
+    take no time."""
     _debian(engine)
     say(f"  {DEBIAN:<42} stands in: a minimal Debian 12 of the package archive")
-    for stand_in in STAND_INS:
-        tag = _rust_tag() if stand_in.service == "build" else published.get(stand_in.service)
-        if not tag:
-            continue
-        context = _context(stand_in)
-        try:
-            engine.build(tag, context / f"{stand_in.dockerfile}.Dockerfile", context,
-                         downloads.cache() / f"stand-in-{stand_in.dockerfile}.log")
-        finally:
-            shutil.rmtree(context)
-        say(f"  {tag:<42} stands in: {stand_in.what}")
+    for tag in sorted({*published, *_bases()} - {DEBIAN}):
+        for stand_in in STAND_INS:
+            if tag.partition(":")[0] == stand_in.image:
+                _build(engine, stand_in, tag)
+                say(f"  {tag:<42} stands in: {stand_in.what}")
+
+
+def _build(engine, stand_in, tag):
+    context = _context(stand_in)
+    try:
+        engine.build(tag, context / f"{stand_in.dockerfile}.Dockerfile", context,
+                     downloads.cache() / f"stand-in-{stand_in.dockerfile}.log")
+    finally:
+        shutil.rmtree(context)
+
+
+def _bases():
+    """The images that the Dockerfile starts from."""
+    return set(re.findall(r"^FROM (\S+:\S+)", IMAGES_DOCKERFILE.read_text(), re.MULTILINE))
 
 
 def _debian(engine):
@@ -89,12 +102,6 @@ def _fetch_debian(staging):
     if downloads.run(command, log, "getting a minimal Debian 12") != 0:
         raise Failure("a minimal Debian could not be put together", log)
     return directory
-
-
-def _rust_tag():
-    """The image that the Dockerfile builds in."""
-    first = next(line for line in RUST_DOCKERFILE.read_text().splitlines() if line.startswith("FROM rust:"))
-    return first.split()[1]
 
 
 def _context(stand_in):
