@@ -4,6 +4,8 @@
 FROM rust:1.95.0-bookworm AS build
 # The image's own toolchain, whatever rust-toolchain.toml would fetch beside it.
 ENV RUSTUP_TOOLCHAIN=1.95.0
+# Compilers at once; as many as there are processors when it is not given.
+ARG CARGO_BUILD_JOBS
 WORKDIR /src
 COPY . .
 # What the cache holds may come of another checkout, whose files are newer: cargo goes by their times.

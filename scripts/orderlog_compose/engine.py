@@ -53,7 +53,8 @@ class Engine:
 
     def build(self, tag, dockerfile, context, log, target=None):
         """Builds one image; the build's own output goes to the log."""
-        command = [self.docker, "build", "--progress", "plain", *self.build_arguments, "--tag", tag,
+        jobs = ["--build-arg", "CARGO_BUILD_JOBS"] if "CARGO_BUILD_JOBS" in self.environment else []
+        command = [self.docker, "build", "--progress", "plain", *self.build_arguments, *jobs, "--tag", tag,
                    "--file", str(dockerfile), *(["--target", target] if target else []), str(context)]
         if downloads.run(command, log, f"building {tag}", environment=self.environment, within_s=BUILD_WITHIN_S) != 0:
             raise Failure(f"{tag} could not be built", log)

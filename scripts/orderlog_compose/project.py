@@ -12,6 +12,7 @@ from orderlog_stack.report import Failure, say
 PROJECT = "orderlog-test"
 UP_WITHIN_S = 600
 COMMAND_WITHIN_S = 120
+COMPOSE_FILE = CHECKOUT / "docker-compose.yml"
 LOG_LINES_SHOWN = 6
 KILLER = "debian:bookworm-slim"
 
@@ -21,7 +22,7 @@ class Project:
 
     def __init__(self, engine, profiles=()):
         self.engine = engine
-        self.compose = [tools.checker("docker-compose"), "--project-name", PROJECT,
+        self.compose = [tools.checker("docker-compose"), "--project-name", PROJECT, "--file", str(COMPOSE_FILE),
                         *(f"--profile={profile}" for profile in profiles)]
         self.config = json.loads(self._run("config", "--format", "json"))
 
@@ -45,7 +46,7 @@ class Project:
         """Starts everything and waits until it is healthy, or has done what it is there for once."""
         log = downloads.cache() / "compose-up.log"
         code = downloads.run([*self.compose, "up", "--no-build", "--detach", "--wait"], log, "starting the containers",
-                             directory=None, environment=self.engine.environment, within_s=UP_WITHIN_S)
+                             environment=self.engine.environment, within_s=UP_WITHIN_S)
         if code != 0:
             self.show_logs()
             raise Failure("the containers did not all become healthy", log)
@@ -80,8 +81,8 @@ class Project:
         say(self._run("logs", "--tail", str(LOG_LINES_SHOWN)))
 
     def _run(self, *arguments, within_s=COMMAND_WITHIN_S):
-        done = subprocess.run([*self.compose, *arguments], cwd=CHECKOUT, env=self.engine.environment,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within_s)
+        done = subprocess.run([*self.compose, *arguments], env=self.engine.environment, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=within_s)
         if done.returncode != 0:
             raise Failure(f"docker compose {' '.join(arguments)[:200]}: {done.stderr.strip()[-800:]}")
         return done.stdout
