@@ -1,4 +1,4 @@
-# Stands in for mongo:8: the MongoDB server that scripts/stack runs.
+# Stands in for mongo:8.0: the MongoDB server that scripts/stack runs.
 FROM debian:bookworm-slim
 # hadolint ignore=DL3008
 RUN apt-get update \

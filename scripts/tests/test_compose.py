@@ -1,0 +1,87 @@
+"""What docker-compose.yml must say about every service; that it works is for `scripts/test-compose`."""
+
+import json
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(SCRIPTS))
+
+from orderlog_compose import stand_ins  # noqa: E402  (the path comes first)
+from orderlog_stack import tools  # noqa: E402
+
+COMPOSE_FILE = SCRIPTS.parent / "docker-compose.yml"
+CONFIG_WITHIN_S = 60
+PROFILE = "observability"
+ONCE = {"secrets", "prepare", "admin"}
+"""They run once per start."""
+ASK_NOBODY = {"notifier-network", "collector", "jaeger", "loki"}
+"""Nothing in these containers could ask whether they are well."""
+WRITE = {"kafka", "registry", *ONCE}
+"""Their programs write into the image's own directories, or are gone before it matters."""
+
+
+def config(*profiles):
+    command = [tools.checker("docker-compose"), "--file", str(COMPOSE_FILE),
+               *(f"--profile={profile}" for profile in profiles), "config", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=CONFIG_WITHIN_S)
+    return json.loads(done.stdout)
+
+
+class ComposeFile(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.core = config()["services"]
+        cls.all = config(PROFILE)["services"]
+        cls.lasting = {name: service for name, service in cls.all.items() if name not in ONCE}
+
+    def test_plain_up_starts_the_core_and_the_profile_the_rest(self):
+        watching = {"collector", "jaeger", "loki", "prometheus", "grafana"}
+        self.assertEqual(set(self.all) - set(self.core), watching)
+        for name, service in self.core.items():
+            self.assertFalse(watching & set(service.get("depends_on", {})), name)
+
+    def test_nobody_may_become_more_than_it_is(self):
+        for name, service in self.all.items():
+            self.assertEqual(service.get("cap_drop"), ["ALL"], name)
+            self.assertIn("no-new-privileges:true", service.get("security_opt", []), name)
+            self.assertNotIn("privileged", service, name)
+            self.assertNotIn(str(service.get("user", "")).partition(":")[0], ("0", "root"), name)
+
+    def test_what_lasts_is_limited_restarted_watched_and_cannot_write(self):
+        for name, service in self.lasting.items():
+            self.assertIn("mem_limit", service, name)
+            self.assertEqual(service.get("restart"), "unless-stopped", name)
+            self.assertEqual(service.get("read_only", False), name not in WRITE, name)
+            if "build" not in service:
+                self.assertEqual("healthcheck" in service, name not in ASK_NOBODY, name)
+
+    def test_published_images_are_exact_versions(self):
+        for name, service in self.all.items():
+            if "build" not in service and service["image"] != stand_ins.DEBIAN:
+                self.assertRegex(service["image"].rpartition(":")[2], r"^v?\d+\.\d+\.?\d*$", name)
+
+    def test_only_loopback_is_published(self):
+        for name, service in self.all.items():
+            for port in service.get("ports", []):
+                self.assertEqual(port.get("host_ip"), "127.0.0.1", name)
+
+    def test_no_secret_is_in_the_environment(self):
+        told = re.compile(r"(?i)(password|secret|token|key)(?!.*(_file|__file)$)")
+        for name, service in self.all.items():
+            for setting, value in service.get("environment", {}).items():
+                if told.search(setting):
+                    self.assertIn("stand-in", value, f"{name}: {setting}")
+
+    def test_the_core_can_be_had_without_pulling(self):
+        stood_in = {stand_in.image for stand_in in stand_ins.STAND_INS}
+        for name, service in self.core.items():
+            if "build" not in service and service["image"] != stand_ins.DEBIAN:
+                self.assertIn(service["image"].partition(":")[0], stood_in, name)
+
+
+if __name__ == "__main__":
+    unittest.main()
