@@ -53,7 +53,7 @@ COPY --from=build /out/providers /usr/local/bin/
 ENTRYPOINT ["providers"]
 
 FROM base AS tools
-USER root
+USER 0
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends openssl \

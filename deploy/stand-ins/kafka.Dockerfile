@@ -6,6 +6,6 @@ COPY java /opt/java
 COPY libs /opt/kafka/libs
 COPY kafka-defaults /etc/kafka/docker
 COPY kafka-run /etc/kafka/docker/run
-USER appuser
+USER 1000
 VOLUME /var/lib/kafka/data /mnt/shared/config
 CMD ["/etc/kafka/docker/run"]
