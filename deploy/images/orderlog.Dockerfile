@@ -31,7 +31,7 @@ COPY deploy/images/ready /usr/local/bin/ready
 USER 10001
 STOPSIGNAL SIGTERM
 EXPOSE 8080
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["ready", "8080"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=120s --retries=3 CMD ["ready", "8080"]
 
 FROM base AS command-api
 COPY --from=build /out/command-api /usr/local/bin/
@@ -70,5 +70,5 @@ COPY deploy/images/ready deploy/images/gateway /usr/local/bin/
 USER 10001
 STOPSIGNAL SIGTERM
 EXPOSE 8443 9901
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["ready", "9901", "/ready"]
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["ready", "9901", "/ready"]
 ENTRYPOINT ["gateway"]

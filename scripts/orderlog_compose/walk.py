@@ -1,6 +1,5 @@
 """The demo's scenario, asked of the composed system from outside: everything through the gateway, over TLS."""
 
-import os
 import random
 import uuid
 
@@ -20,9 +19,8 @@ class ComposedWalk(Walk):
         self.screen = screen
         self.home = _NoLogs()
         self.settings = {"ORDERLOG_ADMIN_EMAIL": ADMIN_EMAIL, "ORDERLOG_ADMIN_PASSWORD": admin_password}
-        os.environ["SSL_CERT_FILE"] = ca_file  # Python's TLS trusts what is in there, and nobody else
-        self.commands = self.queries = Api([GATEWAY], [None])
-        self.providers = Api([PROVIDERS], [None])
+        self.api = Api(GATEWAY, None, ca_file)
+        self.providers = Api(PROVIDERS, None)
         self.email = f"ada.{uuid.uuid4().hex[:12]}@example.com"
         self.phone = f"+447700900{random.randrange(1000):03}"  # a range that is never given to anybody
         self.orders = []
