@@ -200,9 +200,10 @@ impl Poller {
             if self.halted.contains(&partition) {
                 return true;
             }
-            let position = match reached.offset() {
-                Offset::Offset(position) => position,
-                _ => self.from.get(&partition).copied().unwrap_or(0),
+            let position = if let Offset::Offset(position) = reached.offset() {
+                position
+            } else {
+                self.from.get(&partition).copied().unwrap_or(0)
             };
             let ends = self.consumer.fetch_watermarks(
                 self.topic.name(),
