@@ -61,8 +61,7 @@ def settings(home):
         "MAIL_FROM": "orders@example.com",
         "SMS_FROM": "+15005550006",
         "BCRYPT_COST": BCRYPT_COST_LOCAL,
-        "OTEL_EXPORTER_OTLP_ENDPOINT": os.environ.get("ORDERLOG_OTLP_ENDPOINT", f"http://{home.address('spans-otlp')}"),
-        "OTEL_TRACES_SAMPLER_ARG": os.environ.get("ORDERLOG_TRACES_SAMPLED", SAMPLED_LOCAL),
+        **traces(home),
         **{variable: _past_the_proxy() for variable in PAST_THE_PROXY},
         **{variable: str(home.secrets / file) for variable, file in SECRET_FILES.items()},
     }
@@ -73,6 +72,16 @@ def _past_the_proxy():
     if "*" in given:  # everything, but only where it stands alone
         return "*"
     return ",".join(dict.fromkeys(filter(None, (*given, "127.0.0.1", "localhost"))))
+
+
+def traces(home):
+    """Where spans go, and of how many requests: what the shell says, else to `spans`, and of all.
+    An empty endpoint: nowhere."""
+    endpoint, sampled = TRACES
+    return {
+        endpoint: os.environ.get(endpoint, f"http://{home.address('spans-otlp')}"),
+        sampled: os.environ.get(sampled) or SAMPLED_LOCAL,
+    }
 
 
 def nodes(home):

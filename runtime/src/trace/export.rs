@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use metrics::{Unit, counter, describe_counter};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use parking_lot::Mutex;
 use tokio::{
@@ -29,6 +30,13 @@ const FAILURE_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long the end of the process waits for the last spans to be sent.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 
+const EXPORTED: &str = "orderlog_trace_spans_exported_total";
+const DROPPED: &str = "orderlog_trace_spans_dropped_total";
+/// Why spans are lost: labels of the counter.
+const QUEUE_FULL: &str = "queue_full";
+const EXPORT_FAILED: &str = "export_failed";
+const ENDED: &str = "ended";
+
 /// Where ended spans go.
 pub(super) struct Queue {
     spans: mpsc::Sender<SpanData>,
@@ -51,6 +59,7 @@ impl Queue {
     /// A queue that `exporter` empties. Must be called within a tokio runtime.
     pub(super) fn start(exporter: impl SpanExporter + 'static) -> Self {
         let (queue, queued) = Self::new();
+        describe_counts();
         let exports = Exports {
             exporter,
             queued,
@@ -66,8 +75,8 @@ impl Queue {
     pub(super) fn offer(&self, span: SpanData) {
         match self.spans.try_send(span) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => count_dropped("queue_full", 1),
-            Err(TrySendError::Closed(_)) => count_dropped("ended", 1),
+            Err(TrySendError::Full(_)) => count_dropped(QUEUE_FULL, 1),
+            Err(TrySendError::Closed(_)) => count_dropped(ENDED, 1),
         }
     }
 
@@ -83,8 +92,22 @@ impl Queue {
     }
 }
 
+/// Both are shown from the beginning on, also while there is nothing to count.
+fn describe_counts() {
+    describe_counter!(EXPORTED, Unit::Count, "Spans that the collector took.");
+    describe_counter!(
+        DROPPED,
+        Unit::Count,
+        "Spans that were lost, by reason. Nothing else is lost with them."
+    );
+    counter!(EXPORTED).increment(0);
+    for reason in [QUEUE_FULL, EXPORT_FAILED, ENDED] {
+        count_dropped(reason, 0);
+    }
+}
+
 fn count_dropped(reason: &'static str, spans: usize) {
-    metrics::counter!("trace_spans_dropped_total", "reason" => reason).increment(spans as u64);
+    counter!(DROPPED, "reason" => reason).increment(spans as u64);
 }
 
 /// Sends what is queued, batch by batch.
@@ -110,11 +133,11 @@ impl<E: SpanExporter> Exports<E> {
             };
             match exported {
                 Ok(()) => {
-                    metrics::counter!("trace_spans_exported_total").increment(spans as u64);
+                    counter!(EXPORTED).increment(spans as u64);
                     self.outage.is_over();
                 }
                 Err(error) => {
-                    count_dropped("export_failed", spans);
+                    count_dropped(EXPORT_FAILED, spans);
                     self.outage.goes_on(&error, Instant::now());
                     self.pause(FAILED_PAUSE).await;
                 }

@@ -57,10 +57,8 @@ impl TraceService for Receiver {
             let about = |name: &str| {
                 let found = resource.iter().find(|attribute| attribute.key == name);
                 let value = found.and_then(|attribute| attribute.value.clone());
-                value.map(json).and_then(|value| match value {
-                    Value::String(text) => Some(text),
-                    other => Some(other.to_string()),
-                })
+                let value = value.map(json)?;
+                value.as_str().map(str::to_owned)
             };
             let service = about("service.name").unwrap_or_default();
             let instance = about("service.instance.id").unwrap_or_default();
