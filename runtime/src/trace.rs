@@ -35,7 +35,7 @@ pub use opentelemetry::trace::SpanKind;
 pub(crate) use call::CallSpan;
 pub(crate) use request::{RequestSpan, method_label};
 
-/// One in twenty: at the highest rates that were measured this costs well under 5 % of a command.
+/// One in twenty: what that costs is measured in docs/benchmarks.md, "What tracing costs".
 const SAMPLED_DEFAULT: f64 = 0.05;
 /// An event that is older is being replayed: its trace is over and may be forgotten.
 const REPLAYED_AFTER: Duration = Duration::from_secs(3600);
@@ -219,8 +219,9 @@ impl Span {
         }))))
     }
 
-    /// The span of a request: its caller decides whether it is sampled, or else the setting does.
-    fn of_request(
+    /// The span of a request, whatever the door it comes through: its caller decides whether it is sampled, or else the
+    /// setting does.
+    pub fn of_request(
         caller: Option<TraceContext>,
         name: impl Into<Cow<'static, str>>,
     ) -> Option<Self> {
