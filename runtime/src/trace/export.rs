@@ -302,8 +302,12 @@ mod tests {
         for _ in 0..3 * SPANS_QUEUED_MAX {
             queue.offer(span());
         }
-        tokio::task::yield_now().await;
         assert_eq!(queue.spans.capacity(), 0, "the queue is full, and no more");
+        while collector.exports.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        (0..SPANS_QUEUED_MAX).for_each(|_| queue.offer(span()));
+        assert_eq!(queue.spans.capacity(), 0, "and stays so");
         let begun = Instant::now();
         queue.finish().await;
         assert!(begun.elapsed() < 2 * FINISH_TIMEOUT);
