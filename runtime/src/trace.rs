@@ -31,8 +31,8 @@ use opentelemetry_sdk::{
 };
 use uuid::Uuid;
 
-pub use opentelemetry::trace::SpanKind;
 pub(crate) use call::CallSpan;
+pub use opentelemetry::trace::SpanKind;
 pub(crate) use request::{RequestSpan, method_label};
 
 /// One in twenty: what that costs is measured in docs/benchmarks.md, "What tracing costs".

@@ -11,6 +11,8 @@ use crate::{environment, eventually, http::call};
 /// Longest until the spans of what is done already have been received.
 pub const RECEIVED_WITHIN: Duration = Duration::from_secs(20);
 
+const GATEWAY: &str = "gateway";
+
 /// A client's place in a trace of its own.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -122,8 +124,8 @@ pub async fn roots(trace_id: &str) -> Vec<Node> {
     }
 }
 
-/// The first span of ours for a request, once all that is done for it looks like `outline`. It is right below the
-/// caller's, or below the gateway's, and those are below the caller's.
+/// The first span of a service for a request, once all that is done for it looks like `outline`. It is below the
+/// gateway's, and that is below the caller's.
 pub async fn traced(caller: &Caller, outline: &str) -> Node {
     eventually("the trace to be whole", RECEIVED_WITHIN, async || {
         let roots = roots(&caller.trace_id).await;
@@ -131,13 +133,14 @@ pub async fn traced(caller: &Caller, outline: &str) -> Node {
             let outlines: Vec<_> = roots.iter().map(Node::outline).collect();
             return Err(format!("{} trees: {outlines:?}", roots.len()));
         };
+        let is_below_caller = root.parent_span_id.as_ref() == Some(&caller.span_id);
         let mut first = root;
-        while first.service == "gateway"
+        while first.service == GATEWAY
             && let [below] = first.children.as_slice()
         {
             first = below;
         }
-        if first.outline() == outline && root.parent_span_id.as_ref() == Some(&caller.span_id) {
+        if root.service == GATEWAY && is_below_caller && first.outline() == outline {
             Ok(first.clone())
         } else {
             Err(format!("{:?} > {}", root.parent_span_id, root.outline()))

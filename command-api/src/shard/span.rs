@@ -64,6 +64,7 @@ impl CommandSpan {
                 }
             }
             Err(Refused::Unavailable(_)) => span.fail("unavailable"),
+            Err(Refused::NotOwner) => span.fail("not-owner"),
             Err(Refused::OutcomeUnknown) => span.fail("outcome-unknown"),
             // A no to the client, no failure.
             Err(

@@ -17,9 +17,8 @@ pub(crate) struct CallSpan {
 impl CallSpan {
     /// Begins with the call, below the span of its caller.
     pub(crate) fn begin(method: Option<&'static Method>, caller: Option<TraceContext>) -> Self {
-        let mut span = method.and_then(|method| {
-            Span::of_request(caller, method.path.trim_start_matches('/'))
-        });
+        let mut span =
+            method.and_then(|method| Span::of_request(caller, method.path.trim_start_matches('/')));
         if let (Some(span), Some(method)) = (&mut span, method) {
             span.set("rpc.system", "grpc");
             span.set("rpc.service", method.service);

@@ -4,6 +4,7 @@ use end_to_end::{
     alone, beside_others,
     environment::{command_url, notifier_url, query_url},
     eventually,
+    grpc::{Service, channel, signed},
     http::{Answer, command},
     log::events_of_order,
     orders::full_order,
@@ -13,6 +14,7 @@ use end_to_end::{
     traces::{Caller, log_lines, shown, traced},
     workload::Workload,
 };
+use proto::v1::{CreateOrderRequest, NewOrderLine, order_service_client::OrderServiceClient};
 use reqwest::Method;
 use serde_json::json;
 
@@ -120,6 +122,34 @@ fn an_order_is_one_trace_from_its_request_to_the_mail() {
 }
 
 #[test]
+fn an_order_over_grpc_is_one_trace_as_well() {
+    beside_others(async {
+        let (user, _) = customer(&Caller::unsampled()).await;
+        let caller = Caller::sampled();
+        let line = NewOrderLine {
+            sku: "TEA-1".to_owned(),
+            quantity: 1,
+            unit_price: "4.25".to_owned(),
+            name: None,
+        };
+        let message = CreateOrderRequest {
+            currency: "EUR".to_owned(),
+            lines: vec![line],
+            ..CreateOrderRequest::default()
+        };
+        let mut call = signed(message, Some(&user.token));
+        let traceparent = caller.traceparent().parse().unwrap();
+        call.metadata_mut().insert("traceparent", traceparent);
+        let mut client = OrderServiceClient::new(channel(Service::Commands).await);
+        client.create_order(call).await.unwrap();
+        let over_grpc = "command-api: orderlog.v1.OrderService/CreateOrder (server)";
+        let outline = OF_AN_ORDER.replace("command-api: POST /orders (server)", over_grpc);
+        let request = traced(&caller, &outline).await;
+        assert_eq!(request.attribute("rpc.grpc.status_code"), 0);
+    });
+}
+
+#[test]
 fn what_its_caller_does_not_want_traced_has_no_span() {
     beside_others(async {
         let (user, _) = customer(&Caller::unsampled()).await;
@@ -127,9 +157,10 @@ fn what_its_caller_does_not_want_traced_has_no_span() {
         let created = orders(&user, &unwanted).await;
         let events = events_of_order(&created.text("id")).await;
         let metadata = &events.first().unwrap().envelope.metadata;
-        // The caller's own place is kept all the same.
-        let origin = metadata.traceparent.unwrap().to_string();
-        assert_eq!(origin, unwanted.traceparent());
+        // What was in the caller's head is kept all the same, with the gateway's place in it.
+        let origin = metadata.traceparent.unwrap();
+        assert_eq!(origin.trace_id().to_string(), unwanted.trace_id);
+        assert!(!origin.is_sampled());
         settled(&user.id, &[metadata.event_id.0], DELIVERED_WITHIN).await;
         let path = format!("/orders/{}", created.text("id"));
         let asked = user.query(&path).after(&created.consistency_token());
