@@ -27,7 +27,7 @@ use runtime::{
     http::Listener,
     postgres,
     retry::until_ready,
-    shutdown, telemetry,
+    shutdown, telemetry, trace,
     vital::Vital,
 };
 use tokio_util::sync::CancellationToken;
@@ -78,6 +78,11 @@ async fn run(task: Task) -> anyhow::Result<()> {
 
 async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
+    trace::start(
+        SERVICE,
+        Some(&settings.command_api_instance),
+        &settings.tracing,
+    )?;
     let health = Health::default();
     // Wrong secrets end the process before it touches anything.
     let published = PublicKey::read_all(&settings.keys.token_public_key_file)?;
@@ -119,7 +124,9 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         "shards",
         own_shards(settings, parts, slot, health, shutdown, served),
     );
-    vital.run().await
+    let ended = vital.run().await;
+    trace::finish().await;
+    ended
 }
 
 /// What can be had without anything else running.

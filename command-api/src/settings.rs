@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use event_log::{KafkaSettings, topics::TopicSettings};
 use events::ids::UserId;
-use runtime::postgres::PostgresSettings;
+use runtime::{postgres::PostgresSettings, trace::TraceSettings};
 use zeroize::Zeroizing;
 
 use crate::identity::{passwords::PasswordSettings, sessions::SessionSettings};
@@ -72,6 +72,8 @@ pub struct ServeSettings {
     pub passwords: PasswordSettings,
     #[command(flatten)]
     pub sessions: SessionSettings,
+    #[command(flatten)]
+    pub tracing: TraceSettings,
 }
 
 /// Where the secrets are. `command-api create-secrets` writes such files.

@@ -9,6 +9,7 @@ pub mod order;
 pub mod partition;
 pub mod sealed;
 pub mod timestamp;
+pub mod trace;
 pub mod user;
 
 use ids::StreamId;
@@ -19,6 +20,7 @@ use user::{
 };
 
 pub use metadata::{Actor, Envelope, Idempotency, Metadata, StreamVersion};
+pub use trace::TraceContext;
 
 /// A Kafka topic of the event store: one per stream category.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,6 +7,7 @@ use crate::{
     Event, EventType,
     ids::{CommandId, CorrelationId, EventId, StreamId, UserId},
     timestamp::Timestamp,
+    trace::TraceContext,
     user::Role,
 };
 
@@ -47,8 +48,8 @@ pub struct Metadata {
     pub actor: Actor,
     /// The client's name for the intent, where it gave one.
     pub idempotency: Option<Idempotency>,
-    /// W3C trace context of the command.
-    pub traceparent: Option<String>,
+    /// What recorded it, or its caller where that is not traced.
+    pub traceparent: Option<TraceContext>,
 }
 
 /// The record of an idempotent command, carried by each event that it produced.
@@ -138,7 +139,7 @@ pub fn write_headers(
         header("ce_requestdigest", &hex::encode(fingerprint));
     }
     if let Some(traceparent) = &metadata.traceparent {
-        header("traceparent", traceparent);
+        header("traceparent", &traceparent.to_string());
     }
 }
 
@@ -177,7 +178,8 @@ pub fn read_headers<'a>(
         causation_id: parse(raw.causationid, "ce_causationid")?,
         actor: parse(raw.actor, "ce_actor")?,
         idempotency,
-        traceparent: raw.traceparent.map(str::to_owned),
+        // Nothing depends on it: one that cannot be read is none.
+        traceparent: raw.traceparent.and_then(|text| text.parse().ok()),
     };
     Ok((parse(raw.type_name, "ce_type")?, metadata))
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use events::ids::{EventId, UserId};
+use events::ids::{CorrelationId, EventId, UserId};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     contacts::Contact,
+    origin::Origin,
     react::{Channel, Occasion},
     schedule::{Change, Outcome, Schedule, Standing, Status},
     store::ContactRow,
@@ -37,6 +38,8 @@ pub struct Claimed {
     pub occasion: Option<Occasion>,
     /// How to reach the recipient; `None` when not known (yet).
     pub contact: Option<Contact>,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 /// What became of a claimed notification.
@@ -79,6 +82,8 @@ struct ClaimedRow {
     event_id: Uuid,
     recipient: Uuid,
     occasion: serde_json::Value,
+    correlation_id: Option<Uuid>,
+    traceparent: Option<String>,
     #[sqlx(flatten)]
     contact: ContactRow,
 }
@@ -106,7 +111,7 @@ pub async fn claim(
          )
          SELECT claimed.id, claims, attempts, unknown_outcomes, deferrals,
                 (extract(epoch FROM now() - created_at) * 1000)::bigint AS age_ms,
-                event_id, recipient, occasion,
+                event_id, recipient, occasion, correlation_id, traceparent,
                 email, name, phone, locale, order_emails, order_sms, erased
          FROM claimed LEFT JOIN notifier.contact ON contact.user_id = claimed.recipient",
     )
@@ -123,6 +128,10 @@ pub async fn claim(
         recipient: UserId(row.recipient),
         occasion: serde_json::from_value(row.occasion).ok(),
         contact: row.contact.contact(),
+        origin: Origin {
+            correlation_id: row.correlation_id.map(CorrelationId),
+            trace: row.traceparent.and_then(|text| text.parse().ok()),
+        },
     };
     Ok(rows.into_iter().map(claimed).collect())
 }

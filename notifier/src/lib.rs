@@ -12,6 +12,7 @@ pub mod contacts;
 pub mod courier;
 pub mod dead_letters;
 pub mod ledger;
+pub mod origin;
 pub mod react;
 pub mod schedule;
 pub mod sender;

@@ -6,7 +6,12 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use runtime::{health::Component, postgres::in_time, retry::Backoff};
+use runtime::{
+    health::Component,
+    postgres::in_time,
+    retry::Backoff,
+    trace::{self, Span, SpanKind},
+};
 use sqlx::PgPool;
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -14,6 +19,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     courier::Courier,
@@ -237,6 +243,7 @@ impl Sender {
     fn mind(&self, hands: &mut Hands, claimed: &Claimed, outcome: &Outcome) {
         let (id, event_id, channel) =
             (claimed.standing.id, claimed.event_id, self.channel().name());
+        let _log = claimed.origin.log_span(None).entered();
         match outcome {
             Outcome::Failed {
                 reason,
@@ -255,6 +262,10 @@ impl Sender {
             }
             Outcome::Refused(reason) => {
                 tracing::error!(id, %event_id, channel, reason, "cannot be sent")
+            }
+            // One line that leads from the log to the trace.
+            Outcome::Sent(_) if claimed.origin.is_sampled() => {
+                tracing::info!(id, %event_id, channel, "sent")
             }
             Outcome::Sent(_)
             | Outcome::Skipped(_)
@@ -331,9 +342,40 @@ async fn deliver(
     };
     let outcome = match slot {
         Some(_slot) if (*paused_until.borrow()..begin_before).contains(&Instant::now()) => {
-            courier.deliver(&claimed).await
+            traced(&courier, &claimed).await
         }
         Some(_) | None => Outcome::NotTried,
     };
     (claimed, outcome)
+}
+
+/// Delivers one notification within a span of its own, where it belongs to a sampled trace.
+async fn traced(courier: &Courier, claimed: &Claimed) -> Outcome {
+    let name = match courier.provider.channel() {
+        Channel::Email => "send email",
+        Channel::Sms => "send sms",
+    };
+    let mut span = Span::below(claimed.origin.trace, name, SpanKind::Consumer);
+    let own = span.as_ref().and_then(Span::context);
+    let outcome = trace::within(own, courier.deliver(claimed))
+        .instrument(claimed.origin.log_span(own))
+        .await;
+    if let Some(span) = &mut span {
+        span.set("messaging.message.id", claimed.event_id.to_string());
+        span.set("orderlog.ledger.id", claimed.standing.id);
+        let attempt = claimed.standing.attempts.saturating_add(1);
+        span.set("orderlog.attempt", i64::from(attempt));
+        span.set("orderlog.outcome", outcome.name());
+        match outcome {
+            Outcome::Failed { .. } | Outcome::Unknown(_) | Outcome::Refused(_) => {
+                span.fail(outcome.name());
+            }
+            Outcome::Sent(_)
+            | Outcome::Skipped(_)
+            | Outcome::ContactUnknown
+            | Outcome::RecipientErased
+            | Outcome::NotTried => {}
+        }
+    }
+    outcome
 }

@@ -8,7 +8,7 @@ use runtime::{
     data_keys::{DataKeys, WrappingKey},
     health::Health,
     http::{self, Listener},
-    postgres, retry, shutdown, telemetry,
+    postgres, retry, shutdown, telemetry, trace,
     vital::Vital,
 };
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ const HTTP_WORKERS: usize = 1;
 /// When a setting makes no sense, the address is taken, or a vital task ends.
 pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::init("notifier", &settings.log_filter)?;
+    trace::start("notifier", None, &settings.tracing)?;
     let limits = settings.sending.limits()?;
     let texts = Arc::new(Texts::load()?);
     let wrapping_key = WrappingKey::from_file(&settings.data_key_wrapping_key_file)?;
@@ -48,7 +49,9 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         "notifier",
         notify(settings, limits, texts, wrapping_key, health, shutdown),
     );
-    vital.run().await
+    let ended = vital.run().await;
+    trace::finish().await;
+    ended
 }
 
 /// Waits for what is needed, then follows and sends.

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use event_log::KafkaSettings;
 use reqwest::Url;
-use runtime::postgres::PostgresSettings;
+use runtime::{postgres::PostgresSettings, trace::TraceSettings};
 
 use crate::{
     channel::Bounds,
@@ -73,6 +73,9 @@ pub struct Settings {
     /// File with the key that the users' data keys are wrapped with.
     #[arg(long, env = "DATA_KEY_WRAPPING_KEY_FILE")]
     pub data_key_wrapping_key_file: PathBuf,
+    /// Where spans go.
+    #[command(flatten)]
+    pub tracing: TraceSettings,
     /// What is logged, as a tracing filter.
     #[arg(long, env = "LOG_FILTER", default_value = "info")]
     pub log_filter: String,

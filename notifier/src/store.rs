@@ -1,6 +1,9 @@
 //! The store: applies what the log brings in one transaction, with the checkpoint that guards it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use event_log::Recorded;
 use events::{
@@ -15,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     changes::{self, Known, Touched},
     contacts::{Contact, Details},
+    origin::Reactions,
     react::{Amount, Channel, Notification, Occasion},
 };
 
@@ -89,6 +93,7 @@ pub async fn apply(
     steps: &[Step],
     records: &[Recorded],
 ) -> Result<NewlyDue, StoreError> {
+    let began = SystemTime::now();
     let mut transaction = pool.begin().await?;
     // First, for its lock: whoever comes second sees that there is nothing left to do.
     advance(&mut transaction, topic, steps).await?;
@@ -97,8 +102,10 @@ pub async fn apply(
     let (after, notifications) = changes::fold(known.clone(), records);
     save_contacts(&mut transaction, &known, &after).await?;
     save_totals(&mut transaction, &known, &after).await?;
-    let newly_due = enter(&mut transaction, &notifications).await?;
+    let reactions = Reactions::of(records, &notifications);
+    let newly_due = enter(&mut transaction, &notifications, &reactions).await?;
     transaction.commit().await?;
+    reactions.entered(began);
     Ok(newly_due)
 }
 
@@ -313,13 +320,18 @@ async fn save_totals(
 async fn enter(
     connection: &mut PgConnection,
     notifications: &[Notification],
+    reactions: &Reactions,
 ) -> Result<NewlyDue, StoreError> {
     if notifications.is_empty() {
         return Ok(NewlyDue::new());
     }
+    let origins: Vec<_> = notifications
+        .iter()
+        .map(|each| reactions.origin(each.event_id))
+        .collect();
     let entered: Vec<String> = sqlx::query_scalar(
-        "INSERT INTO notifier.ledger (event_id, channel, recipient, occasion)
-         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[])
+        "INSERT INTO notifier.ledger (event_id, channel, recipient, occasion, correlation_id, traceparent)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::jsonb[], $5::uuid[], $6::text[])
          ON CONFLICT ON CONSTRAINT ledger_once DO NOTHING
          RETURNING channel",
     )
@@ -346,6 +358,18 @@ async fn enter(
             .iter()
             .map(|each| Json(&each.occasion))
             .collect::<Vec<Json<&Occasion>>>(),
+    )
+    .bind(
+        origins
+            .iter()
+            .map(|each| each.correlation_id.map(|id| id.0))
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        origins
+            .iter()
+            .map(|each| each.trace.map(|place| place.to_string()))
+            .collect::<Vec<_>>(),
     )
     .fetch_all(connection)
     .await?;

@@ -1,6 +1,9 @@
 //! Folding the log into one generation: the same code for the running service and for a rebuild.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
 
 use event_log::LogError;
 
@@ -9,6 +12,7 @@ use crate::{
     model::{Generation, Model, Positions},
     source::{Gathered, Log, Source},
     store::{EventOf, ReadModel, StoreError, within},
+    traced,
 };
 
 /// How long a database may take for one round.
@@ -80,6 +84,7 @@ impl<M: ReadModel> Follower<M> {
             mut round,
             undecodable,
             events,
+            traced,
         } = gathered;
         round.retain(|partition, _| !self.halts.contains_key(partition));
         let idle = round.values().all(|part| part.facts.is_empty());
@@ -91,7 +96,16 @@ impl<M: ReadModel> Follower<M> {
             // Transaction markers at the end, or another model's events: the checkpoint need not hurry.
             self.positions.extend(passed);
         } else {
+            let began = SystemTime::now();
             self.write(round, events).await?;
+            traced::applied(
+                M::MODEL,
+                self.generation,
+                &traced,
+                &self.positions,
+                events,
+                began,
+            );
         }
         for (place, reason) in undecodable {
             self.halt(Halt {

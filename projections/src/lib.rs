@@ -18,6 +18,7 @@ pub mod settings;
 pub mod source;
 pub mod status;
 pub mod store;
+pub mod traced;
 pub mod users;
 pub mod verify;
 pub mod worker;

@@ -10,7 +10,7 @@ use runtime::{
     grpc::Side,
     health::Health,
     http::{self, Listener},
-    postgres, shutdown, telemetry,
+    postgres, shutdown, telemetry, trace,
     vital::Vital,
 };
 use tokio::sync::OnceCell;
@@ -38,6 +38,7 @@ const MONGODB_HINT: &str = "scripts/stack start mongodb";
 /// Follows the log and answers queries until a signal comes.
 pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     telemetry::init(APPLICATION, &settings.log_filter)?;
+    trace::start(APPLICATION, None, &settings.tracing)?;
     let verifier = web::Data::new(TokenVerifier::from_file(&settings.token_public_key_file)?);
     let wrapping_key = WrappingKey::from_file(&settings.data_key_wrapping_key_file)?;
     let pool = postgres::pool(&settings.places.postgres, APPLICATION);
@@ -107,7 +108,9 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     vital.spawn("users projection", users.run(shutdown.clone()));
     vital.spawn("orders projection", orders.run(shutdown.clone()));
     vital.spawn("lag", lag(places, users_served, orders_served, shutdown));
-    vital.run().await
+    let ended = vital.run().await;
+    trace::finish().await;
+    ended
 }
 
 /// Tells how far the read models are behind the log, also while their databases are away.

@@ -9,7 +9,7 @@ use mongodb::{
     Client, Database,
     options::{Acknowledgment, ClientOptions, WriteConcern},
 };
-use runtime::postgres::PostgresSettings;
+use runtime::{postgres::PostgresSettings, trace::TraceSettings};
 
 use crate::model::Model;
 
@@ -114,6 +114,9 @@ pub struct ServeSettings {
     /// File with the key that the users' data keys are wrapped with.
     #[arg(long, env = "DATA_KEY_WRAPPING_KEY_FILE")]
     pub data_key_wrapping_key_file: PathBuf,
+    /// Where spans go.
+    #[command(flatten)]
+    pub tracing: TraceSettings,
     /// What is logged, as a tracing filter.
     #[arg(long, env = "LOG_FILTER", default_value = "info")]
     pub log_filter: String,

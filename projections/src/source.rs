@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use crate::{
     fold::{Fact, Part, Round},
     model::Positions,
+    traced::Traced,
 };
 
 /// Events gathered into one round, roughly: gathering stops with the batch that reaches it.
@@ -43,6 +44,8 @@ pub struct Gathered<E> {
     pub undecodable: Vec<(Place, String)>,
     /// How many events of this model there are in it.
     pub events: usize,
+    /// Those among them that were traced.
+    pub traced: Vec<Traced>,
 }
 
 impl<E: TryFrom<Event>> Source<E> {
@@ -73,6 +76,7 @@ impl<E: TryFrom<Event>> Source<E> {
             round: BTreeMap::new(),
             undecodable: Vec::new(),
             events: 0,
+            traced: Vec::new(),
         };
         while let Some(item) = next.take() {
             self.take(item, &mut gathered);
@@ -96,7 +100,16 @@ impl<E: TryFrom<Event>> Source<E> {
                 records,
                 position,
             } => {
-                let facts: Vec<Fact<E>> = records.into_iter().filter_map(fact).collect();
+                let traced = &mut gathered.traced;
+                let facts: Vec<Fact<E>> = records
+                    .into_iter()
+                    .filter_map(|recorded| {
+                        let origin = Traced::of(&recorded);
+                        let fact = fact(recorded)?;
+                        traced.extend(origin);
+                        Some(fact)
+                    })
+                    .collect();
                 gathered.events += facts.len();
                 self.extend(gathered, partition, facts, position);
             }

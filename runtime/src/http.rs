@@ -21,6 +21,7 @@ use crate::{
     health::{self, Health},
     problem::{self, Problem},
     request_id, telemetry,
+    trace::method_label,
 };
 
 /// `Cache-Control: no-store`, on every answer that is somebody's own.
@@ -194,19 +195,6 @@ async fn finish(
     ];
     metrics::histogram!("http_request_seconds", &labels).record(begun.elapsed());
     Ok(response)
-}
-
-/// Methods as label values: a bounded set, whatever clients send.
-fn method_label(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        _ => "other",
-    }
 }
 
 #[cfg(test)]

@@ -17,4 +17,5 @@ pub mod retry;
 pub mod secret_file;
 pub mod shutdown;
 pub mod telemetry;
+pub mod trace;
 pub mod vital;

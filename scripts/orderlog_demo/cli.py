@@ -84,6 +84,7 @@ def _finish(screen, settings, walk, took_s):
     print(f"""It is running now
    gateway         {url}  (HTTP/1.1, HTTP/2, gRPC; signed by {settings["ORDERLOG_CA_FILE"]})
    sent messages   {settings["ORDERLOG_PROVIDERS_URL"]}/
+   traces          {settings["ORDERLOG_SPANS_URL"]}/traces
    Kafka           {settings["KAFKA_BOOTSTRAP_SERVERS"]}
    registry        {settings["SCHEMA_REGISTRY_URL"]}
    MongoDB         {settings["MONGODB_URI"]}

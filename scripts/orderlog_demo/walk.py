@@ -13,6 +13,7 @@ from orderlog_stack.home import CHECKOUT
 from orderlog_stack.report import Failure
 
 from .client import Api, call, eventually
+from .trace import show_trace
 
 PASSWORD = "correct horse battery staple"
 EXAMPLE_CSV = CHECKOUT / "examples" / "orders.csv"
@@ -48,6 +49,7 @@ class Walk:
         self.show_mongodb()
         self.show_events()
         self.show_messages()
+        show_trace(self)
         self.rebuild()
         self.import_csv()
 

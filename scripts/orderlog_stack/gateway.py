@@ -56,6 +56,7 @@ class Gateway(Component):
         return {
             **LIMITS_LOCAL,
             **given,
+            **services.traces(self.home),
             "GATEWAY_LISTEN": self.address,
             "GATEWAY_ADMIN_LISTEN": self.home.address("gateway-admin"),
             "GATEWAY_CERTIFICATE_FILE": str(self.home.secrets / "gateway.pem"),

@@ -10,7 +10,7 @@ from .components import Component, Postgres, Registry
 from .home import ADMIN_EMAIL, CHECKOUT, NODES_MAX
 from .report import Failure, say
 
-BINARIES = ("command-api", "projections", "notifier", "providers", "import-orders")
+BINARIES = ("command-api", "projections", "notifier", "providers", "spans", "import-orders")
 PROFILE_DIRECTORIES = {"release": "release", "dev": "debug"}
 COMMAND_WITHIN_S = 120
 BCRYPT_COST_LOCAL = "8"
@@ -22,6 +22,9 @@ SECRET_FILES = {
     "DATA_KEY_WRAPPING_KEY_FILE": "data-key-wrapping-key",
     "EMAIL_HASH_KEY_FILE": "email-hash-key",
 }
+SAMPLED_LOCAL = "1.0"
+"""Every request, so that whatever is tried out can be looked at. The services' own default is one in twenty."""
+TRACES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG")
 LOG = ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL")
 PAST_THE_PROXY = ("NO_PROXY", "no_proxy")
 """A proxy that the shell names (HTTP_PROXY) does not reach this machine's loopback."""
@@ -30,7 +33,7 @@ PROVIDER_ACCOUNTS = ("SENDGRID_API_KEY", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKE
 
 def settings(home):
     """Every setting of this stack by its environment variable, for the services and for `env`."""
-    urls = {name: f"http://{home.address(name)}" for name in ("projections", "notifier", "providers")}
+    urls = {name: f"http://{home.address(name)}" for name in ("projections", "notifier", "providers", "spans")}
     return {
         "ORDERLOG_HOME": str(home.path),
         "ORDERLOG_URL": f"https://{home.address('gateway')}",
@@ -42,6 +45,7 @@ def settings(home):
         "ORDERLOG_QUERY_GRPC_ADDR": home.address("projections-grpc"),
         "ORDERLOG_NOTIFIER_URL": urls["notifier"],
         "ORDERLOG_PROVIDERS_URL": urls["providers"],
+        "ORDERLOG_SPANS_URL": urls["spans"],
         "ORDERLOG_ADMIN_EMAIL": ADMIN_EMAIL,
         "ORDERLOG_ADMIN_PASSWORD": home.secret("admin-password"),
         "ORDERLOG_ALLOWED_ORIGIN": "http://localhost:3000",
@@ -57,6 +61,7 @@ def settings(home):
         "MAIL_FROM": "orders@example.com",
         "SMS_FROM": "+15005550006",
         "BCRYPT_COST": BCRYPT_COST_LOCAL,
+        **traces(home),
         **{variable: _past_the_proxy() for variable in PAST_THE_PROXY},
         **{variable: str(home.secrets / file) for variable, file in SECRET_FILES.items()},
     }
@@ -67,6 +72,16 @@ def _past_the_proxy():
     if "*" in given:  # everything, but only where it stands alone
         return "*"
     return ",".join(dict.fromkeys(filter(None, (*given, "127.0.0.1", "localhost"))))
+
+
+def traces(home):
+    """Where spans go, and of how many requests: what the shell says, else to `spans`, and of all.
+    An empty endpoint: nowhere."""
+    endpoint, sampled = TRACES
+    return {
+        endpoint: os.environ.get(endpoint, f"http://{home.address('spans-otlp')}"),
+        sampled: os.environ.get(sampled) or SAMPLED_LOCAL,
+    }
 
 
 def nodes(home):
@@ -120,13 +135,29 @@ class Providers(Service):
         return [str(binaries(self.home) / self.binary)]
 
 
+class Spans(Service):
+    """The stand-in for a collector of traces. Nothing waits for it, so it may go away at any time."""
+
+    name = binary = "spans"
+    listen = "SPANS_LISTEN"
+
+    def command(self):
+        return [str(binaries(self.home) / self.binary)]
+
+    def ports(self):
+        return [self.port, self.home.port("spans-otlp")]
+
+    def environment(self):
+        return {**super().environment(), "SPANS_OTLP_LISTEN": self.home.address("spans-otlp")}
+
+
 class CommandApi(Service):
     """One command-api process."""
 
     binary = "command-api"
     listen = "COMMAND_API_LISTEN"
     grpc_listen = "COMMAND_API_GRPC_LISTEN"
-    takes = (*LOG, "DATABASE_URL", "BCRYPT_COST", *SECRET_FILES)
+    takes = (*LOG, *TRACES, "DATABASE_URL", "BCRYPT_COST", *SECRET_FILES)
 
     def __init__(self, home, name):
         self.name = name
@@ -142,7 +173,7 @@ class Projections(Service):
     name = binary = "projections"
     listen = "PROJECTIONS_LISTEN"
     grpc_listen = "PROJECTIONS_GRPC_LISTEN"
-    takes = (*LOG, "DATABASE_URL", "MONGODB_URI", "TOKEN_PUBLIC_KEY_FILE", "DATA_KEY_WRAPPING_KEY_FILE")
+    takes = (*LOG, *TRACES, "DATABASE_URL", "MONGODB_URI", "TOKEN_PUBLIC_KEY_FILE", "DATA_KEY_WRAPPING_KEY_FILE")
 
 
 class Notifier(Service):
@@ -150,7 +181,7 @@ class Notifier(Service):
 
     name = binary = "notifier"
     listen = "NOTIFIER_LISTEN"
-    takes = (*LOG, "DATABASE_URL", "DATA_KEY_WRAPPING_KEY_FILE", "SENDGRID_API_URL", "TWILIO_API_URL",
+    takes = (*LOG, *TRACES, "DATABASE_URL", "DATA_KEY_WRAPPING_KEY_FILE", "SENDGRID_API_URL", "TWILIO_API_URL",
              *PROVIDER_ACCOUNTS, "MAIL_FROM", "SMS_FROM")
 
 

@@ -37,7 +37,7 @@ def _want_nodes(home, count):
 
 
 def _start_services(home):
-    names = ["providers", *services.nodes(home), "projections", "notifier", Gateway.name]
+    names = _services(home)
     if any(processes.state(home, name) != "running" for name in names):
         services.prepare(home)
     start_all(home, [component_of(home, name) for name in names])
@@ -147,13 +147,17 @@ def env(home):
 def names(home):
     """Every process of this stack in the order they start."""
     third_party = [component.name for component in THIRD_PARTY]
-    return [*third_party, "providers", *services.nodes(home), "projections", "notifier", Gateway.name]
+    return [*third_party, *_services(home)]
+
+
+def _services(home):
+    return ["spans", "providers", *services.nodes(home), "projections", "notifier", Gateway.name]
 
 
 def component_of(home, name):
     """The component or service of that name."""
     known = {component.name: component for component in
-             (*THIRD_PARTY, services.Providers, services.Projections, services.Notifier, Gateway)}
+             (*THIRD_PARTY, services.Spans, services.Providers, services.Projections, services.Notifier, Gateway)}
     if name in known:
         return known[name](home)
     if name in services.command_apis(NODES_MAX):

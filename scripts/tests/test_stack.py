@@ -230,6 +230,27 @@ class Proxies(AStackOfServices):
         self.assertEqual(services.settings(self.home)["NO_PROXY"], wanted)
 
 
+class Traces(AStackOfServices):
+    def test_they_go_to_the_stack_itself_unless_the_shell_says_otherwise(self):
+        endpoint, sampled = services.TRACES
+        os.environ.update({endpoint: ""})
+        self.up()
+        told = {binary: environment[endpoint] for binary, arguments, environment in self.asked() if arguments == ["serve"]}
+        self.assertEqual(told, dict.fromkeys(("command-api", "projections", "notifier"), ""))
+        own = f"http://{self.home.address('spans-otlp')}"
+        for given, wanted in (
+            ({}, (own, "1.0")),
+            ({sampled: ""}, (own, "1.0")),
+            ({endpoint: "http://collector:4317", sampled: "0.5"}, ("http://collector:4317", "0.5")),
+            ({endpoint: ""}, ("", "1.0")),
+        ):
+            for name in services.TRACES:
+                os.environ.pop(name, None)
+            os.environ.update(given)
+            told = services.settings(self.home)
+            self.assertEqual((told[endpoint], told[sampled]), wanted, given)
+
+
 class Secrets(AStack):
     def test_a_secret_is_made_once_and_read_by_its_owner_only(self):
         secret = self.home.secret("password")

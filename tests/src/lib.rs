@@ -20,6 +20,7 @@ pub mod postbox;
 pub mod searched;
 pub mod stack;
 pub mod tls;
+pub mod traces;
 pub mod workload;
 
 use std::{

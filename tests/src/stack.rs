@@ -19,7 +19,8 @@ pub const BACK_WITHIN: Duration = Duration::from_secs(30);
 /// How long a command of the stack or of ours may take: longer than `scripts/stack` waits for anything.
 const COMMAND_WITHIN: Duration = Duration::from_secs(240);
 /// Every process that a test may break, in the order they are started.
-const BREAKABLE: [&str; 8] = [
+const BREAKABLE: [&str; 9] = [
+    "spans",
     "postgres",
     "mongodb",
     "kafka",
@@ -124,13 +125,35 @@ pub async fn recovers(name: &str, serves: impl AsyncFnOnce()) {
     );
 }
 
-/// The value of a counter without labels that a service shows; 0 as long as it was never counted up.
+/// The value of a counter that a service shows, all its series together; fails when it shows none.
 pub async fn counter(base: &str, name: &str) -> f64 {
     let answer = call(Method::GET, base, "/metrics").send().await.is(200);
     let text = String::from_utf8_lossy(&answer.body).into_owned();
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-        .unwrap_or(0.0)
+    let values: Vec<f64> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix([' ', '{']))
+        .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
+        .collect();
+    assert!(!values.is_empty(), "{base}/metrics has no {name}");
+    values.iter().sum()
+}
+
+/// Resident memory of a process, in bytes.
+pub async fn memory_of(name: &str) -> u64 {
+    let status = stack(&["status"]).await;
+    let pid = status.lines().find_map(|line| {
+        let mut columns = line.split_whitespace();
+        (columns.next()? == name).then(|| columns.nth(1))?
+    });
+    let pid = pid.expect("a process that runs");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its state");
+    let resident = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+    let kilobytes: u64 = resident
+        .and_then(|text| text.parse().ok())
+        .expect("its memory");
+    kilobytes * 1024
 }
 
 /// A program of ours, started by a test with settings of its own; killed when dropped.

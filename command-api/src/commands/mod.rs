@@ -14,7 +14,7 @@ pub mod users;
 
 use std::sync::{Arc, OnceLock};
 
-use events::{ids::CorrelationId, timestamp::Timestamp};
+use events::{TraceContext, ids::CorrelationId, timestamp::Timestamp};
 use runtime::{auth::PublicKey, data_keys::DataKeys, etag::IfMatch, problem::Problem};
 use time::OffsetDateTime;
 
@@ -62,8 +62,8 @@ pub struct Context {
     pub idempotency_key: Option<String>,
     /// The intent across all that it causes.
     pub correlation_id: CorrelationId,
-    /// W3C trace context of the caller.
-    pub traceparent: Option<String>,
+    /// The caller's place in a trace.
+    pub traceparent: Option<TraceContext>,
     /// How long its body was: what it weighs while it is under way.
     pub bytes: usize,
 }

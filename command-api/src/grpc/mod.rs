@@ -72,7 +72,7 @@ impl Commands {
             expected: None,
             idempotency_key: None,
             correlation_id: call.correlation_id,
-            traceparent: call.traceparent.clone(),
+            traceparent: call.traceparent,
             bytes: message.encoded_len(),
         };
         let outcome = call.carry_out(command(api, context, message)).await?;

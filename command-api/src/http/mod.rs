@@ -131,7 +131,7 @@ fn context(request: &HttpRequest, body: &[u8]) -> Context {
         expected: None,
         idempotency_key: None,
         correlation_id: request_id::correlation_id(request),
-        traceparent: request_id::traceparent(request.headers()).map(str::to_owned),
+        traceparent: request_id::traceparent(request.headers()),
         bytes: body.len(),
     }
 }

@@ -247,7 +247,7 @@ impl Recorder {
             causation_id: command_id.0,
             actor,
             idempotency,
-            traceparent: request.traceparent.clone(),
+            traceparent: request.traceparent,
         };
         Self {
             template,

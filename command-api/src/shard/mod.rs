@@ -6,6 +6,7 @@ mod decide;
 mod ids;
 mod owner;
 mod request;
+mod span;
 mod state;
 
 #[cfg(test)]
@@ -30,12 +31,13 @@ use event_log::{
     topics,
 };
 use events::{
-    StreamVersion,
+    StreamVersion, Topic,
     ids::{CommandId, EmailHash, OrderId, UserId},
 };
-use owner::{Owner, Task};
+use owner::{Owner, Task, Work};
 use parking_lot::{Mutex, RwLock};
 use runtime::health::{Component, Health};
+use span::CommandSpan;
 use tokio::sync::{Semaphore, oneshot, watch};
 use uuid::Uuid;
 
@@ -156,16 +158,25 @@ impl Shards {
     }
 
     /// Carries a command out. The answer comes after the commit.
-    pub async fn submit(&self, request: Request) -> Result<Accepted, Refused> {
-        let shard = match &request.command {
-            Command::Order { id, .. } => ids::shard_of(id, self.0.count),
-            Command::User { id, .. } => ids::shard_of(id, self.0.count),
-            Command::Register { email_hash, .. } => ids::shard_of(email_hash, self.0.count),
+    pub async fn submit(&self, mut request: Request) -> Result<Accepted, Refused> {
+        let count = self.0.count;
+        let (shard, topic) = match &request.command {
+            Command::Order { id, .. } => (ids::shard_of(id, count), Topic::Orders),
+            Command::User { id, .. } => (ids::shard_of(id, count), Topic::Users),
+            Command::Register { email_hash, .. } => {
+                (ids::shard_of(email_hash, count), Topic::Users)
+            }
         };
         let bytes = u32::try_from(request.bytes).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.0.room).try_acquire_many_owned(bytes);
         let room = room.map_err(|_| Refused::Unavailable(QUEUE_FULL))?;
-        let work = Arc::new(Mutex::new(Some((request, room))));
+        let span = CommandSpan::begin(&mut request, topic, shard);
+        let work = Work {
+            request,
+            room,
+            span,
+        };
+        let work = Arc::new(Mutex::new(Some(work)));
         let (reply, answer) = oneshot::channel();
         let task = Task::Command {
             work: Arc::clone(&work),
@@ -178,7 +189,10 @@ impl Shards {
             Ok(Err(_dropped)) => Err(Refused::OutcomeUnknown),
             // Not taken yet, it never will be now, and what it weighed is given back.
             Err(_late) => Err(match work.lock().take() {
-                Some(_) => Refused::Unavailable(TOO_LATE),
+                Some(work) => {
+                    work.span.given_up();
+                    Refused::Unavailable(TOO_LATE)
+                }
                 None => Refused::OutcomeUnknown,
             }),
         }

@@ -38,6 +38,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::{
     decide::decide,
     request::{Accepted, IdempotencyRequest, Refused, Request},
+    span::{CommandSpan, Transaction},
     state::ShardState,
 };
 
@@ -62,8 +63,15 @@ const NOT_CONFIRMED: &str = "it cannot be confirmed now that this node owns the 
 /// Is given what the shard knows, or why it does not say.
 pub type Question = Box<dyn FnOnce(Result<&ShardState, Refused>) + Send>;
 
-/// A command, and what it weighs of all that may be under way.
-pub type Work = (Request, OwnedSemaphorePermit);
+/// A command on its way.
+pub struct Work {
+    /// What to do.
+    pub request: Request,
+    /// What it weighs of all that may be under way.
+    pub room: OwnedSemaphorePermit,
+    /// Ends with its answer.
+    pub span: CommandSpan,
+}
 
 /// What a shard is given to do.
 pub enum Task {
@@ -84,8 +92,13 @@ impl Task {
     /// Answers that nothing was done.
     pub fn refuse(self, why: &'static str) {
         match self {
-            // Whoever no longer waits for an answer does not miss it.
-            Self::Command { reply, .. } => drop(reply.send(Err(Refused::Unavailable(why)))),
+            Self::Command { work, reply, .. } => {
+                if let Some(work) = work.lock().take() {
+                    work.span.given_up();
+                }
+                // Whoever no longer waits for an answer does not miss it.
+                drop(reply.send(Err(Refused::Unavailable(why))));
+            }
             Self::Read(read) => read(Err(Refused::Unavailable(why))),
         }
     }
@@ -153,6 +166,7 @@ type InDoubt = HashMap<CommandId, Pending>;
 struct Pending {
     answer: Accepted,
     reply: oneshot::Sender<Result<Accepted, Refused>>,
+    span: CommandSpan,
     /// How many events it has.
     events: usize,
     /// Where the log holds them, as far as it was read.
@@ -384,6 +398,7 @@ struct Reply {
     answer: Result<Accepted, Refused>,
     reply: oneshot::Sender<Result<Accepted, Refused>>,
     key: Option<IdempotencyRequest>,
+    span: CommandSpan,
     /// Given back with the answer.
     _room: OwnedSemaphorePermit,
 }
@@ -395,7 +410,7 @@ impl Batch {
 
     /// Decides a command; the error says why the shard cannot be trusted any more.
     fn take(&mut self, task: Task, state: &mut ShardState) -> Result<(), String> {
-        let ((request, room), id, reply) = match task {
+        let (work, id, reply) = match task {
             Task::Read(read) => {
                 self.reads.push(read);
                 return Ok(());
@@ -405,6 +420,11 @@ impl Batch {
                 None => return Ok(()), // Given up by its caller, who said that nothing was done.
             },
         };
+        let Work {
+            request,
+            room,
+            mut span,
+        } = work;
         let key = request.idempotency.clone();
         let replies = &self.replies;
         let in_flight = |wanted: &IdempotencyRequest| {
@@ -423,6 +443,7 @@ impl Batch {
                 return Err(broken.to_string());
             }
         };
+        span.decided();
         self.bytes += room.num_permits();
         let first = self.events.len();
         self.events.extend(decision.events);
@@ -433,6 +454,7 @@ impl Batch {
             answer: decision.answer,
             reply,
             key,
+            span,
             _room: room,
         });
         Ok(())
@@ -467,7 +489,12 @@ impl Batch {
     }
 
     fn answer(self, state: &ShardState) {
+        let transaction = Transaction {
+            events: self.events.len(),
+            commands: self.replies.len(),
+        };
         for reply in self.replies {
+            reply.span.answered(&reply.answer, Some(transaction));
             drop(reply.reply.send(reply.answer));
         }
         for read in self.reads {
@@ -478,7 +505,9 @@ impl Batch {
     /// Nothing of the batch was sent to the log, so nothing was done.
     fn refuse(self, why: &'static str) {
         for reply in self.replies {
-            drop(reply.reply.send(Err(Refused::Unavailable(why))));
+            let refused = Err(Refused::Unavailable(why));
+            reply.span.answered(&refused, None);
+            drop(reply.reply.send(refused));
         }
         for read in self.reads {
             read(Err(Refused::Unavailable(why)));
@@ -499,6 +528,7 @@ impl Batch {
             events,
             answer,
             reply,
+            span,
             ..
         } in written
         {
@@ -506,6 +536,7 @@ impl Batch {
                 let pending = Pending {
                     answer,
                     reply,
+                    span,
                     events: events.len(),
                     recorded: Vec::new(),
                 };
@@ -530,6 +561,7 @@ impl Pending {
             }
             None => Err(Refused::Unavailable("the command was not recorded")),
         };
+        self.span.answered(&answer, None);
         drop(self.reply.send(answer));
     }
 }

@@ -2,7 +2,7 @@
 
 use domain::{order, user};
 use events::{
-    StreamVersion, Topic,
+    StreamVersion, Topic, TraceContext,
     ids::{CorrelationId, EmailHash, OrderId, UserId},
 };
 use runtime::{consistency::ConsistencyToken, etag::IfMatch};
@@ -18,8 +18,8 @@ pub struct Request {
     pub idempotency: Option<IdempotencyRequest>,
     /// The intent across all that it causes.
     pub correlation_id: CorrelationId,
-    /// W3C trace context of the caller.
-    pub traceparent: Option<String>,
+    /// What the events are to name as their origin in a trace.
+    pub traceparent: Option<TraceContext>,
     /// How long its body was: what it weighs while it is under way.
     pub bytes: usize,
 }
@@ -89,6 +89,14 @@ impl Accepted {
         match self {
             Self::Order(_) => Topic::Orders,
             Self::User(_) => Topic::Users,
+        }
+    }
+
+    /// How far a read model must be to show it, once that is known.
+    pub(super) fn token(&self) -> Option<ConsistencyToken> {
+        match self {
+            Self::Order(answer) => answer.token,
+            Self::User(answer) => answer.token,
         }
     }
 

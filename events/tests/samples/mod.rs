@@ -146,7 +146,9 @@ pub fn metadata_samples() -> Vec<Metadata> {
             key: "invoice-536365".to_owned(),
             fingerprint: [0xab; 32],
         }),
-        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
+        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+            .parse()
+            .ok(),
     };
     let least = Metadata {
         actor: Actor::System,

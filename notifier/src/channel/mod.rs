@@ -7,6 +7,7 @@ pub mod twilio;
 use std::time::{Duration, SystemTime};
 
 use reqwest::{RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
+use runtime::trace::{self, Span, SpanKind};
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 use crate::schedule::Outcome;
@@ -51,12 +52,21 @@ struct Answer {
     body: Vec<u8>,
 }
 
-/// Sends a request; the error is what became of it when there was no answer.
-async fn call(request: RequestBuilder, bounds: Bounds) -> Result<Answer, Outcome> {
-    let response = request
-        .send()
-        .await
-        .map_err(|error| without_answer(&error))?;
+/// Sends a request to a provider; the error is what became of it when there was no answer.
+async fn call(
+    provider: &'static str,
+    request: RequestBuilder,
+    bounds: Bounds,
+) -> Result<Answer, Outcome> {
+    let name = || format!("POST {provider}");
+    let mut span = trace::current().and_then(|at| Span::below(Some(at), name(), SpanKind::Client));
+    let sent = request.send().await;
+    if let Some(span) = &mut span {
+        span.set("peer.service", provider);
+        span.set("http.request.method", "POST");
+        describe(span, &sent);
+    }
+    let response = sent.map_err(|error| without_answer(&error))?;
     let header = |name: &str| {
         response
             .headers()
@@ -73,6 +83,28 @@ async fn call(request: RequestBuilder, bounds: Bounds) -> Result<Answer, Outcome
         retry_after,
         body: read_body(response, bounds.answer_bytes_max).await,
     })
+}
+
+/// What a span says about a call. Not the URL: it may name an account.
+fn describe(span: &mut Span, sent: &reqwest::Result<Response>) {
+    match sent {
+        Ok(response) => {
+            let status = response.status();
+            if let Some(host) = response.url().host_str() {
+                span.set("server.address", host.to_owned());
+            }
+            if let Some(port) = response.url().port_or_known_default() {
+                span.set("server.port", i64::from(port));
+            }
+            span.set("http.response.status_code", i64::from(status.as_u16()));
+            if status.is_client_error() || status.is_server_error() {
+                span.fail(status.as_u16().to_string());
+            }
+        }
+        Err(error) if error.is_timeout() => span.fail("timeout"),
+        Err(error) if error.is_connect() => span.fail("connection_refused"),
+        Err(_) => span.fail("connection_broken"),
+    }
 }
 
 /// The body up to `bytes_max`. One that breaks off, or is too long, is cut: the status has said what matters.

@@ -103,7 +103,7 @@ impl SendGrid {
             .post(self.url.clone())
             .bearer_auth(&self.api_key)
             .json(&body);
-        match call(request, self.bounds).await {
+        match call("sendgrid", request, self.bounds).await {
             Ok(answer) => meaning(
                 &answer,
                 "sendgrid",

@@ -88,7 +88,7 @@ impl Twilio {
             .post(self.url.clone())
             .basic_auth(&self.account.sid, Some(&self.account.auth_token))
             .form(&form);
-        match call(request, self.bounds).await {
+        match call("twilio", request, self.bounds).await {
             Ok(answer) => meaning(&answer, "twilio", sid(&answer), code(&answer)),
             Err(outcome) => outcome,
         }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use events::ids::CorrelationId;
+use events::{TraceContext, ids::CorrelationId};
 use tokio::time::{Instant, timeout_at};
 use tonic::{
     Request,
@@ -14,7 +14,8 @@ use uuid::Uuid;
 use crate::{
     auth::{Caller, TokenVerifier},
     problem::Problem,
-    request_id::{self, TRACEPARENT},
+    request_id::TRACEPARENT,
+    trace,
 };
 
 /// No call takes longer, whatever deadline it names: longer than a query may wait, and than a command does.
@@ -31,8 +32,8 @@ const RETRY_AFTER_S: u32 = 1;
 pub struct Call {
     /// The intent across all that it causes: its `x-request-id` where that is a UUID, else made for it.
     pub correlation_id: CorrelationId,
-    /// W3C trace context of the caller, where it is well-formed.
-    pub traceparent: Option<String>,
+    /// The caller's place in a trace, where it is well-formed.
+    pub traceparent: Option<TraceContext>,
     pub(super) deadline: Instant,
 }
 
@@ -42,10 +43,10 @@ impl Call {
         let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
         let sent = text(REQUEST_ID).and_then(|id| Uuid::try_parse(id).ok());
         let wanted = text(DEADLINE).and_then(duration);
-        let traceparent = text(TRACEPARENT).and_then(request_id::well_formed);
+        let traceparent = text(TRACEPARENT).and_then(|text| text.parse().ok());
         Self {
             correlation_id: CorrelationId(sent.unwrap_or_else(Uuid::now_v7)),
-            traceparent: traceparent.map(str::to_owned),
+            traceparent,
             deadline: Instant::now() + wanted.unwrap_or(CALL_WITHIN_MAX).min(CALL_WITHIN_MAX),
         }
     }
@@ -62,7 +63,7 @@ impl Call {
         &self,
         command: impl Future<Output = Result<T, Problem>> + Send + 'static,
     ) -> Result<T, Problem> {
-        let task = tokio::spawn(command.in_current_span());
+        let task = tokio::spawn(trace::within(trace::current(), command).in_current_span());
         match timeout_at(self.deadline, task).await {
             Ok(Ok(outcome)) => outcome,
             // It panicked, or nobody waits any more.

@@ -1,5 +1,5 @@
-//! What every call passes: it gets its name and its deadline, is turned away where the other side has its method, and
-//! is counted.
+//! What every call passes: it gets its name, its span and its deadline, is turned away where the other side has its
+//! method, and is counted.
 
 use std::{convert::Infallible, time::Instant};
 
@@ -14,10 +14,13 @@ use tonic::{
     },
     service::Routes,
 };
-use tracing::Instrument;
+use tracing::{Instrument, field};
 
 use super::{Call, MESSAGE_BYTES_MAX, call::REQUEST_ID};
-use crate::problem::Problem;
+use crate::{
+    problem::Problem,
+    trace::{self, CallSpan},
+};
 
 const STATUS: &str = "grpc-status";
 /// Stands for every method that is not one of ours: a bounded set of labels, whatever clients send.
@@ -74,8 +77,14 @@ impl Service<Request<Body>> for Door {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let method = Method::of_path(request.uri().path());
         let call = Call::begun(request.headers());
-        let trace_id = call.traceparent.as_deref().and_then(|text| text.get(3..35));
-        let span = tracing::info_span!("request", correlation_id = %call.correlation_id, trace_id);
+        let traced = CallSpan::begin(method, call.traceparent);
+        let own = traced.context();
+        let log = tracing::info_span!(
+            "request",
+            correlation_id = %call.correlation_id,
+            trace_id = own.or(call.traceparent).map(|place| field::display(place.trace_id())),
+            span_id = own.map(|place| field::display(place.span_id())),
+        );
         request.extensions_mut().insert(call.clone());
         let counted = Counted::begin(method);
         let answer = match method.and_then(|method| self.side.refuses(method)) {
@@ -98,10 +107,12 @@ impl Service<Request<Body>> for Door {
             if let Ok(id) = HeaderValue::from_str(&call.correlation_id.to_string()) {
                 response.headers_mut().insert(REQUEST_ID, id);
             }
-            counted.end(code(&response));
+            let code = code(&response);
+            counted.end(code);
+            traced.answered(method, code);
             Ok(response)
         };
-        Box::pin(answered.instrument(span))
+        Box::pin(trace::within(own, answered).instrument(log))
     }
 }
 

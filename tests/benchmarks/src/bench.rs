@@ -20,6 +20,7 @@ use crate::{
     read_side::{self, Alone, Rebuilt},
     replay::{self, Read},
     settings::{Extent, Settings},
+    traces::{self, CASES, SAMPLED, Traced},
 };
 
 /// Clients that fill the system before memory is looked at.
@@ -41,6 +42,8 @@ pub struct Results {
     pub alone: Alone,
     /// Loads with the read side held still, each with bare producers.
     pub commands: Vec<(Case, Vec<Round>)>,
+    /// Loads with the read side held still, traced in each way.
+    pub traced: Traced,
     /// Bare producers by number of clients.
     pub bare: BTreeMap<usize, Vec<Bare>>,
     /// Loads with everything at work.
@@ -91,6 +94,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<Results> {
     let alone = bench.alone().await?;
     bench.fill().await?;
     memory.push((bench.label("idle"), bench.stack.memory()));
+    // Early, because the command-api reads its shards anew each time.
+    let traced = bench.traced().await?;
 
     let mut busy = Memory::new();
     bench.hold_read_side(true)?;
@@ -119,6 +124,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Results> {
         registered,
         alone,
         commands,
+        traced,
         bare,
         together,
         followed,
@@ -136,16 +142,21 @@ pub async fn run(settings: Settings) -> anyhow::Result<Results> {
 /// Puts a load on, and prints its rate and what each process took for an order.
 pub async fn load(settings: Settings, clients: usize) -> anyhow::Result<()> {
     let mut bench = Bench::prepare(settings).await?;
-    for _ in 0..USERS {
-        let email = Person::register_quiet(&bench.command).await?;
-        bench.emails.push(email);
-    }
+    bench.register_orderers().await?;
     let case = Case {
         clients,
         orders: Orders::Plain,
     };
     let round = bench.round(case, 1, &mut Memory::new()).await?;
     println!("{}", crate::report::costs(&[(case, vec![round])]));
+    Ok(())
+}
+
+/// Measures what tracing costs, and prints the table.
+pub async fn traces(settings: Settings) -> anyhow::Result<()> {
+    let mut bench = Bench::prepare(settings).await?;
+    bench.register_orderers().await?;
+    println!("{}", traces::table(&bench.traced().await?));
     Ok(())
 }
 
@@ -199,11 +210,16 @@ impl Bench {
 
     async fn register(&mut self) -> anyhow::Result<(usize, Duration)> {
         let took = people::register(&self.command, self.extent.users).await?;
-        for _ in 0..USERS {
-            self.emails
-                .push(Person::register_quiet(&self.command).await?);
-        }
+        self.register_orderers().await?;
         Ok((self.extent.users, took))
+    }
+
+    async fn register_orderers(&mut self) -> anyhow::Result<()> {
+        for _ in 0..USERS {
+            let email = Person::register_quiet(&self.command).await?;
+            self.emails.push(email);
+        }
+        Ok(())
     }
 
     /// Everybody, with tokens that last for a round.
@@ -276,6 +292,41 @@ impl Bench {
         }
         scratch.delete().await?;
         Ok((commands, bare))
+    }
+
+    /// What tracing costs: the command-api is started anew for each way, and as it was at the end, and the read side held
+    /// still meanwhile.
+    async fn traced(&mut self) -> anyhow::Result<Traced> {
+        self.hold_read_side(true)?;
+        let measured = self.traced_in_turns().await;
+        traces::restore(&mut self.stack)?;
+        self.hold_read_side(false)?;
+        let measured = measured?;
+        self.caught_up().await?;
+        Ok(measured)
+    }
+
+    async fn traced_in_turns(&mut self) -> anyhow::Result<Traced> {
+        let ways = CASES
+            .iter()
+            .flat_map(|case| SAMPLED.map(|way| (*case, way)));
+        let mut traced: Traced = ways.map(|(case, way)| (case, way, Vec::new())).collect();
+        for round in 1..=self.extent.rounds {
+            for turn in 0..SAMPLED.len() {
+                // Who begins would always have the smallest state.
+                let Some(now) = SAMPLED.get((turn + round) % SAMPLED.len()) else {
+                    continue;
+                };
+                say(&format!("traced: {now:?}"));
+                now.apply(&mut self.stack)?;
+                for (case, way, rounds) in &mut traced {
+                    if way == now {
+                        rounds.push(self.round(*case, round, &mut Memory::new()).await?);
+                    }
+                }
+            }
+        }
+        Ok(traced)
     }
 
     async fn together(&mut self, memory: &mut Memory) -> anyhow::Result<Vec<(Case, Vec<Round>)>> {

@@ -14,6 +14,7 @@ mod replay;
 mod report;
 mod settings;
 mod statistics;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,9 @@ fn measure(settings: Settings) -> anyhow::Result<()> {
         .build()?;
     if let Some(clients) = settings.load {
         return runtime.block_on(bench::load(settings, clients.into()));
+    }
+    if settings.traces {
+        return runtime.block_on(bench::traces(settings));
     }
     let document = (!settings.quick && !settings.print_only).then(|| settings.document.clone());
     let tables = report::tables(&runtime.block_on(bench::run(settings))?);

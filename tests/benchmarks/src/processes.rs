@@ -39,13 +39,24 @@ impl Stack {
             program: program.to_owned(),
             processes: Vec::new(),
         };
-        let status = stack.run(&["status"])?;
-        stack.processes = running(&status);
+        stack.look()?;
         ensure!(
             stack.pid("command-api-1").is_ok() && stack.pid("kafka").is_ok(),
             "the stack does not run: scripts/stack up"
         );
         Ok(stack)
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        self.processes = running(&self.run(&["status"])?);
+        Ok(())
+    }
+
+    /// Ends a process and starts it with other settings than those of the stack; returns when it is ready.
+    pub fn restart(&mut self, name: &str, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.run(&["stop", name])?;
+        self.run_with(&["start", name], settings)?;
+        self.look()
     }
 
     /// The id of a process.
@@ -67,8 +78,13 @@ impl Stack {
     }
 
     fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.run_with(arguments, &[])
+    }
+
+    fn run_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<String> {
         let output = Command::new(&self.program)
             .args(arguments)
+            .envs(settings.iter().copied())
             .output()
             .with_context(|| format!("{} cannot be run", self.program.display()))?;
         ensure!(

@@ -10,6 +10,7 @@ use crate::{
     processes::{OTHERS, Taken},
     producer::VALUE_BYTES,
     statistics::{Spread, count},
+    traces,
 };
 
 const BEGIN: &str = "<!-- tables: begin, written by scripts/bench -->";
@@ -23,6 +24,7 @@ pub fn tables(results: &Results) -> String {
         machine(results),
         commands(results),
         processor_time(results),
+        traces::table(&results.traced),
         together(results),
         single(results),
         replay(results),

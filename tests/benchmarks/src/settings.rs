@@ -25,6 +25,9 @@ pub struct Settings {
     /// profiler meanwhile.
     #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub load: Option<u16>,
+    /// Only this: what tracing costs. Prints its table.
+    #[arg(long)]
+    pub traces: bool,
     /// The document whose tables are replaced.
     #[arg(long, default_value = "docs/benchmarks.md")]
     pub document: PathBuf,

@@ -23,3 +23,4 @@ mod queries;
 mod refusals;
 mod rights;
 mod tokens;
+mod traces;
