@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 
 use crate::{
     bench::Results,
+    gateway,
     orders::{Bare, Case, Orders, Round},
     processes::{OTHERS, Taken},
     producer::VALUE_BYTES,
@@ -24,6 +25,7 @@ pub fn tables(results: &Results) -> String {
         commands(results),
         processor_time(results),
         together(results),
+        gateway::table(&results.compared),
         single(results),
         replay(results),
         read_models(results),
