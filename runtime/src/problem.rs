@@ -150,6 +150,11 @@ impl Problem {
         self.0.retry_after_s
     }
 
+    /// Whether another node may be asked at once ([`NOT_OWNER`]).
+    pub fn asks_another_node(&self) -> bool {
+        self.0.another_node
+    }
+
     fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Contents {
             kind,

@@ -1,5 +1,6 @@
 """The gateway's configuration: it is filled, Envoy takes it, and its problems are those of the services."""
 
+import base64
 import json
 import re
 import subprocess
@@ -15,6 +16,8 @@ from orderlog_stack.home import CHECKOUT  # noqa: E402
 
 GATEWAY = CHECKOUT / "gateway"
 PROBLEMS = CHECKOUT / "runtime" / "src" / "problem.rs"
+STATUSES = CHECKOUT / "runtime" / "src" / "grpc" / "status.rs"
+CODES = {"InvalidArgument": 3, "DeadlineExceeded": 4, "ResourceExhausted": 8, "Unavailable": 14, "Unauthenticated": 16}
 WITHIN_S = 60
 NO_NODES = '{"resources":[]}'
 LOCAL = {
@@ -109,6 +112,55 @@ class Problems(AGateway):
             self.assertEqual(problem["title"], title, name)
             self.assertEqual(problem["status"], statuses[constant], name)
             self.assertEqual(set(problem), {"type", "title", "status", "detail"}, name)
+
+
+    def test_and_over_grpc_too(self):
+        arms = re.findall(r'((?:\| )?"[a-z"|\s-]+") => Code::([A-Za-z]+),', STATUSES.read_text())
+        codes = {name: code for names, code in arms for name in re.findall(r'"([a-z-]+)"', names)}
+        self.assertGreater(len(codes), 15)
+        answers = re.findall(r'key: grpc-status, value: "(\d+)" .*\n.* key: grpc-status-details-bin, value: ([A-Za-z0-9+/]+) '
+                             r'(?:.*\n)*?.* inline_string: "([^"]+)"', self.render(LOCAL).stdout)
+        told = set()
+        for code, details, message in answers:
+            status = protobuf(base64.b64decode(details + "=" * (-len(details) % 4)))
+            self.assertEqual((str(status[1][0]), status[2][0].decode()), (code, message))
+            kinds = {kind.decode().rpartition(".")[2]: protobuf(value)
+                     for kind, value in ((any_[1][0], any_[2][0]) for any_ in map(protobuf, status[3]))}
+            info = kinds["ErrorInfo"]
+            self.assertEqual(info[2], [b"orderlog"])
+            member = protobuf(info[3][0])
+            name = member[2][0].decode()
+            self.assertEqual(member[1], [b"problem"])
+            self.assertEqual(info[1][0].decode(), name.upper().replace("-", "_"))
+            self.assertEqual(CODES[codes[name]], int(code), name)
+            self.assertEqual("RetryInfo" in kinds, name in ("unavailable", "outcome-unknown"), name)
+            told.add(name)
+        self.assertEqual(told, {"unavailable", "outcome-unknown", "not-authenticated", "too-many-requests", "too-large",
+                                "unreadable"})
+
+
+def protobuf(data):
+    """The fields of a message: number to values, of which there are numbers and bytes here."""
+    fields, at = {}, 0
+
+    def number():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        key = number()
+        value = number()
+        if key & 7 == 2:
+            value, at = data[at:at + value], at + value
+        fields.setdefault(key >> 3, []).append(value)
+    return fields
 
 
 class Certificates(AGateway):

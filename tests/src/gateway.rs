@@ -83,6 +83,13 @@ impl OwnGateway {
     }
 }
 
+impl OwnGateway {
+    /// Its host:port.
+    pub fn address(&self) -> String {
+        host_of(&self.url)
+    }
+}
+
 impl Drop for OwnGateway {
     fn drop(&mut self) {
         // Gone already is as good.
@@ -110,6 +117,29 @@ pub fn service_that_hangs_up() -> String {
             let mut part = [0; 64 * 1024];
             let _ = stream.read(&mut part);
             let _ = stream.flush();
+        }
+    });
+    address
+}
+
+/// A service that answers with the head of the request it got. Returns its address; it lives as long as the process.
+pub fn service_that_repeats() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let (mut head, mut part) = (Vec::new(), [0; 64 * 1024]);
+            while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+                match stream.read(&mut part) {
+                    Ok(length) if length > 0 => head.extend_from_slice(&part[..length]),
+                    _ => break,
+                }
+            }
+            let length = head.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            // A gateway that has gone away is no concern of a service.
+            let _ = stream.write_all(&[answer.as_bytes(), &head].concat());
         }
     });
     address

@@ -30,9 +30,14 @@ pub enum Service {
 
 /// A connection to the gateway, over TLS, where there is one; else to the service itself.
 pub async fn channel(service: Service) -> Channel {
-    let Ok(gateway) = std::env::var(GATEWAY) else {
-        return direct(service).await;
-    };
+    match std::env::var(GATEWAY) {
+        Ok(gateway) => through(&gateway).await,
+        Err(_) => direct(service).await,
+    }
+}
+
+/// A connection to the gateway at this address (host:port), over TLS.
+pub async fn through(gateway: &str) -> Channel {
     let file = environment::variable("ORDERLOG_CA_FILE");
     let pem = std::fs::read(&file).expect("the authorities");
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));

@@ -34,13 +34,19 @@ pub fn connect(address: &str) -> TcpStream {
 pub struct Tls(StreamOwned<ClientConnection, TcpStream>);
 
 impl Tls {
-    /// Connects, with HTTP/1.1 and any version of TLS that both sides know.
+    /// Connects to the stack's gateway, with HTTP/1.1 and any version of TLS that both sides know.
     pub fn open() -> Self {
-        Self::with(rustls::ALL_VERSIONS, &["http/1.1"]).expect("a handshake")
+        Self::to(&gateway_address())
+    }
+
+    /// The same to the gateway at this address.
+    pub fn to(address: &str) -> Self {
+        Self::with(address, rustls::ALL_VERSIONS, &["http/1.1"]).expect("a handshake")
     }
 
     /// Connects with these versions of TLS and offers these protocols; an error when the gateway does not want to.
     pub fn with(
+        address: &str,
         versions: &[&'static SupportedProtocolVersion],
         protocols: &[&str],
     ) -> std::io::Result<Self> {
@@ -54,7 +60,7 @@ impl Tls {
         let name = ServerName::try_from("localhost").expect("a name");
         let mut connection =
             ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
-        let mut stream = connect(&gateway_address());
+        let mut stream = connect(address);
         while connection.is_handshaking() {
             connection.complete_io(&mut stream)?;
         }

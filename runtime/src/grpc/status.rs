@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::problem::{FieldError, Kind, Problem};
+use crate::problem::{FieldError, Kind, NOT_OWNER, Problem};
 
 /// Whose reasons they are (`google.rpc.ErrorInfo`).
 const DOMAIN: &str = "orderlog";
@@ -34,7 +34,12 @@ impl From<Problem> for Status {
         if let Some(seconds) = problem.retry_after_s() {
             details.set_retry_info(Some(Duration::from_secs(seconds.into())));
         }
-        Self::with_error_details(code(kind), problem.detail(), details)
+        let mut status = Self::with_error_details(code(kind), problem.detail(), details);
+        if problem.asks_another_node() {
+            let metadata = status.metadata_mut();
+            metadata.insert(NOT_OWNER, MetadataValue::from_static("1"));
+        }
+        status
     }
 }
 
@@ -118,6 +123,14 @@ mod tests {
         assert_eq!(status.code(), Code::DeadlineExceeded);
         let pause = status.get_error_details().retry_info().unwrap().retry_delay;
         assert_eq!(pause, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn only_a_shard_of_another_node_is_asked_for_elsewhere() {
+        let asks_another = |problem| Status::from(problem).metadata().contains_key(NOT_OWNER);
+        assert!(asks_another(Problem::not_owner(1)));
+        assert!(!asks_another(Problem::unavailable("away", 1)));
+        assert!(!asks_another(Problem::outcome_unknown(1)));
     }
 
     #[test]

@@ -12,6 +12,8 @@ use event_log::{Schemas, topics::partition_count};
 
 use crate::{
     echo::Echo,
+    gateway::{self, CASES as GATEWAY_CASES, Compared, WAYS, Way},
+    http::Server,
     load::{Load, send_all},
     orders::{self, ALONE, Bare, Case, Orders, Round, TOGETHER, USERS},
     people::{self, Person},
@@ -48,6 +50,8 @@ pub struct Results {
     pub bare: BTreeMap<usize, Vec<Bare>>,
     /// Loads with everything at work.
     pub together: Vec<(Case, Vec<Round>)>,
+    /// Loads with the read side held still, past the gateway and through it.
+    pub compared: Compared,
     /// Orders that waited while the read side was held still, and how long it took them.
     pub followed: (u64, Duration),
     /// Decoded.
@@ -72,6 +76,7 @@ struct Bench {
     settings: Settings,
     extent: Extent,
     command: String,
+    gateway: Server,
     query: String,
     binaries: PathBuf,
     partitions: u16,
@@ -116,6 +121,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Results> {
     memory.push(("highest under load, everything at work".to_owned(), busy));
     bench.caught_up().await?;
     memory.push((bench.label("idle"), bench.stack.memory()));
+    let compared = bench.compared().await?;
     let (feed, counted, weighed) = bench.replay().await?;
     let rebuilt = bench.rebuild()?;
     Ok(Results {
@@ -127,6 +133,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Results> {
         traced,
         bare,
         together,
+        compared,
         followed,
         feed,
         counted,
@@ -137,6 +144,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<Results> {
         echo,
         versions: bench.versions(),
     })
+}
+
+/// Measures what the gateway adds, and prints the table.
+pub async fn gateway(settings: Settings) -> anyhow::Result<()> {
+    let mut bench = Bench::prepare(settings).await?;
+    for _ in 0..USERS {
+        let email = Person::register_quiet(&bench.command).await?;
+        bench.emails.push(email);
+    }
+    println!("{}", gateway::table(&bench.compared().await?));
+    Ok(())
 }
 
 /// Puts a load on, and prints its rate and what each process took for an order.
@@ -172,6 +190,7 @@ impl Bench {
         Ok(Self {
             extent: settings.extent(),
             command: settings.command_address()?.to_owned(),
+            gateway: settings.gateway_server()?,
             query: settings.query_address()?.to_owned(),
             binaries,
             partitions: partition_count(&settings.kafka).await?,
@@ -198,7 +217,7 @@ impl Bench {
         let echo = Echo::start()?;
         let person = Person::nobody();
         let address = echo.address.to_string();
-        let load = Load::start(&address, ECHO_CLIENTS, &[person.orders()], 201).await?;
+        let load = Load::start(address.as_str(), ECHO_CLIENTS, &[person.orders()], 201).await?;
         tokio::time::sleep(self.extent.warm_up).await;
         let (begun, before) = (load.measure(), load_thread_time());
         tokio::time::sleep(self.extent.measured_for / 2).await;
@@ -365,6 +384,44 @@ impl Bench {
             done.p99_ms
         ));
         Ok(done)
+    }
+
+    /// What the gateway adds; the read side is held still meanwhile.
+    async fn compared(&mut self) -> anyhow::Result<Compared> {
+        self.hold_read_side(true)?;
+        let measured = self.compared_in_turns().await;
+        self.hold_read_side(false)?;
+        let measured = measured?;
+        self.caught_up().await?;
+        Ok(measured)
+    }
+
+    async fn compared_in_turns(&mut self) -> anyhow::Result<Compared> {
+        let ways = GATEWAY_CASES
+            .iter()
+            .flat_map(|case| WAYS.map(|way| (*case, way)));
+        let mut compared: Compared = ways.map(|(case, way)| (case, way, Vec::new())).collect();
+        for round in 1..=self.extent.rounds {
+            for (case, way, rounds) in &mut compared {
+                let people = self.people().await?;
+                let server = match way {
+                    Way::Direct => Server::from(self.command.as_str()),
+                    Way::Gateway => self.gateway.clone(),
+                };
+                let done = case.round(server, &people, self.extent, &self.stack);
+                let done = done.await?;
+                self.orders += case.orders(&done);
+                say(&format!(
+                    "round {round}: {}, {way:?}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms",
+                    case.name(),
+                    done.rate,
+                    done.p50_ms,
+                    done.p99_ms
+                ));
+                rounds.push(done);
+            }
+        }
+        Ok(compared)
     }
 
     async fn replay(&self) -> anyhow::Result<(Vec<Read>, Vec<Read>, Read)> {

@@ -1,12 +1,20 @@
 //! Just enough of HTTP/1.1 to load a server without loading the machine: whole requests are written as bytes made
-//! beforehand, answers are read up to their Content-Length. One request at a time, the connection is kept.
+//! beforehand, answers are read up to their Content-Length. One request at a time, the connection is kept. Plain, or over
+//! TLS.
+
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, bail, ensure};
 use memchr::memmem;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// More than any answer that is asked for here.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -14,8 +22,48 @@ const BUFFER_BYTES: usize = 16 * 1024;
 
 /// A kept connection.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Where a server is, and whether it speaks TLS.
+#[derive(Clone)]
+pub struct Server {
+    address: String,
+    tls: Option<TlsConnector>,
+}
+
+impl From<&str> for Server {
+    /// Without TLS.
+    fn from(address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            tls: None,
+        }
+    }
+}
+
+impl Server {
+    /// With TLS, for HTTP/1.1, at `localhost`; trusts the authorities in this file.
+    pub fn with_tls(address: &str, ca_file: &Path) -> anyhow::Result<Self> {
+        let certificates = CertificateDer::pem_file_iter(ca_file)
+            .with_context(|| format!("{} cannot be read", ca_file.display()))?;
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(certificates.flatten());
+        let mut config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            address: address.to_owned(),
+            tls: Some(TlsConnector::from(Arc::new(config))),
+        })
+    }
 }
 
 /// An answer, as long as the next request is not sent.
@@ -38,12 +86,25 @@ pub struct Extent {
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects without TLS.
     pub async fn open(address: &str) -> anyhow::Result<Self> {
+        Self::to(&Server::from(address)).await
+    }
+
+    /// Connects.
+    pub async fn to(server: &Server) -> anyhow::Result<Self> {
+        let address = &server.address;
         let stream = TcpStream::connect(address)
             .await
             .with_context(|| format!("nobody listens on {address}"))?;
         stream.set_nodelay(true)?;
+        let stream = match &server.tls {
+            None => Stream::Plain(stream),
+            Some(tls) => {
+                let name = ServerName::try_from("localhost")?;
+                Stream::Tls(Box::new(tls.connect(name, stream).await?))
+            }
+        };
         Ok(Self {
             stream,
             buffer: vec![0; BUFFER_BYTES],
@@ -52,7 +113,13 @@ impl Connection {
 
     /// Sends a whole request and reads the whole answer.
     pub async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
-        self.stream.write_all(request).await?;
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(request).await?,
+            Stream::Tls(stream) => {
+                stream.write_all(request).await?;
+                stream.flush().await?;
+            }
+        }
         let (mut filled, mut extent) = (0, None);
         while extent.is_none_or(|Extent { head, body }| filled < head + body) {
             if filled == self.buffer.len() {
@@ -60,7 +127,11 @@ impl Connection {
                 self.buffer.resize(filled * 2, 0);
             }
             let free = self.buffer.get_mut(filled..).unwrap_or_default();
-            match self.stream.read(free).await? {
+            let read = match &mut self.stream {
+                Stream::Plain(stream) => stream.read(free).await?,
+                Stream::Tls(stream) => stream.read(free).await?,
+            };
+            match read {
                 0 => bail!("the server closed the connection"),
                 received => filled += received,
             }

@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Context, bail};
 use uuid::Uuid;
 
-use crate::{http::Connection, statistics::Latencies};
+use crate::{
+    http::{Connection, Server},
+    statistics::Latencies,
+};
 
 const WARMING_UP: u8 = 0;
 const MEASURING: u8 = 1;
@@ -72,7 +75,7 @@ impl Measured {
     }
 }
 
-/// A load on one address.
+/// A load on one server.
 pub struct Load {
     phase: Arc<AtomicU8>,
     clients: Vec<tokio::task::JoinHandle<anyhow::Result<Tally>>>,
@@ -88,15 +91,15 @@ struct Tally {
 impl Load {
     /// Starts `count` clients; they share the templates out among themselves.
     pub async fn start(
-        address: &str,
+        server: impl Into<Server>,
         count: usize,
         templates: &[Template],
         expected: u16,
     ) -> anyhow::Result<Self> {
         let phase = Arc::new(AtomicU8::new(WARMING_UP));
-        let mut connected = Vec::new();
+        let (server, mut connected) = (server.into(), Vec::new());
         for template in templates.iter().cycle().take(count) {
-            connected.push((Connection::open(address).await?, template.clone()));
+            connected.push((Connection::to(&server).await?, template.clone()));
         }
         let clients = connected
             .into_iter()

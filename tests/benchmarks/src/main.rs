@@ -3,6 +3,7 @@
 
 mod bench;
 mod echo;
+mod gateway;
 mod http;
 mod load;
 mod orders;
@@ -45,6 +46,9 @@ fn measure(settings: Settings) -> anyhow::Result<()> {
     }
     if settings.traces {
         return runtime.block_on(bench::traces(settings));
+    }
+    if settings.gateway {
+        return runtime.block_on(bench::gateway(settings));
     }
     let document = (!settings.quick && !settings.print_only).then(|| settings.document.clone());
     let tables = report::tables(&runtime.block_on(bench::run(settings))?);

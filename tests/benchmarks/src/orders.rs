@@ -114,6 +114,16 @@ pub async fn round(
 ) -> anyhow::Result<Round> {
     let templates = case.orders.templates(people);
     let load = Load::start(address, case.clients, &templates, 201).await?;
+    measured(load, extent, stack, memory).await
+}
+
+/// Measures a load that was started, and ends it. The highest memory seen goes to `memory`.
+pub async fn measured(
+    load: Load,
+    extent: Extent,
+    stack: &Stack,
+    memory: &mut Memory,
+) -> anyhow::Result<Round> {
     tokio::time::sleep(extent.warm_up).await;
     let watch = MemoryWatch::start(stack);
     let before = stack.processor_time();

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 
 use crate::{
     bench::Results,
+    gateway,
     orders::{Bare, Case, Orders, Round},
     processes::{OTHERS, Taken},
     producer::VALUE_BYTES,
@@ -26,6 +27,7 @@ pub fn tables(results: &Results) -> String {
         processor_time(results),
         traces::table(&results.traced),
         together(results),
+        gateway::table(&results.compared),
         single(results),
         replay(results),
         read_models(results),

@@ -6,6 +6,8 @@ use anyhow::Context;
 use clap::Parser;
 use event_log::KafkaSettings;
 
+use crate::http::Server;
+
 /// Measures a running Orderlog and writes what it found. Run it through scripts/bench, which brings the system up.
 #[derive(Debug, Parser)]
 pub struct Settings {
@@ -28,9 +30,18 @@ pub struct Settings {
     /// Only this: what tracing costs. Prints its table.
     #[arg(long)]
     pub traces: bool,
+    /// Only this: what the gateway adds. Prints its table.
+    #[arg(long)]
+    pub gateway: bool,
     /// The document whose tables are replaced.
     #[arg(long, default_value = "docs/benchmarks.md")]
     pub document: PathBuf,
+    /// Base URL of the gateway.
+    #[arg(long, env = "ORDERLOG_URL")]
+    pub url: String,
+    /// Whom to trust there.
+    #[arg(long, env = "ORDERLOG_CA_FILE")]
+    pub ca_file: PathBuf,
     /// Base URLs of the command-api's nodes; the first is measured.
     #[arg(long, env = "ORDERLOG_COMMAND_URLS", value_delimiter = ',')]
     pub command_urls: Vec<String>,
@@ -74,6 +85,15 @@ impl Settings {
     /// host:port of the measured command node.
     pub fn command_address(&self) -> anyhow::Result<&str> {
         address(self.command_urls.first().map_or("", String::as_str))
+    }
+
+    /// The gateway.
+    pub fn gateway_server(&self) -> anyhow::Result<Server> {
+        let address = self.url.strip_prefix("https://");
+        let address = address.map(|rest| rest.trim_end_matches('/'));
+        let address =
+            address.with_context(|| format!("{:?} does not begin with https://", self.url))?;
+        Server::with_tls(address, &self.ca_file)
     }
 
     /// host:port of the query API.

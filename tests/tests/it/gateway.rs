@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use end_to_end::{
-    alone, beside_others, environment, eventually,
+    alone, beside_others,
+    doors::{Ask, Door},
+    environment, eventually,
     gateway::{OwnGateway, free_address, service_that_hangs_up},
+    grpc::{problem_name, signed, through},
     http::{Answer, call, command, query},
     orders::order_request,
     people::{registered_user, registration, unique, unique_email},
     stack::{BACK_WITHIN, current_environment, recovers, stack},
     workload::Workload,
 };
+use proto::v1::{self, order_service_client::OrderServiceClient};
 use reqwest::Method;
 use serde_json::json;
+use tonic::Code;
 
 const CLIENTS: usize = 12;
 /// Orders that are acknowledged before and after something is broken.
@@ -130,6 +135,61 @@ fn where_nobody_listens_nothing_was_done_and_a_token_is_neither_good_nor_bad() {
 }
 
 #[test]
+fn callers_over_grpc_are_told_as_well_whether_anything_can_have_been_done() {
+    beside_others(async {
+        let user = registered_user().await;
+        let silent = service_that_hangs_up();
+        let before_a_silent_service = OwnGateway::start(&[
+            ("COMMAND_API_GRPC_ADDRESS", &silent),
+            ("PROJECTIONS_GRPC_ADDRESS", &silent),
+        ])
+        .await;
+        // Clients repeat UNAVAILABLE without asking.
+        let unavailable = (Code::Unavailable, "unavailable".to_owned());
+        let unknown = (Code::DeadlineExceeded, "outcome-unknown".to_owned());
+        let told = over_grpc(&before_a_silent_service, &user.token).await;
+        assert_eq!(told, [unknown, unavailable.clone()]);
+        let nobody = free_address();
+        let before_nobody = OwnGateway::start(&[
+            ("COMMAND_API_GRPC_ADDRESS", &nobody),
+            ("PROJECTIONS_GRPC_ADDRESS", &nobody),
+            ("GATEWAY_REQUESTS_PER_SECOND", "4"),
+        ])
+        .await;
+        let told = over_grpc(&before_nobody, &user.token).await;
+        assert_eq!(told, [unavailable.clone(), unavailable]);
+        let unauthenticated = (Code::Unauthenticated, "not-authenticated".to_owned());
+        let told = over_grpc(&before_nobody, "x.y.z").await;
+        assert_eq!(told, [unauthenticated.clone(), unauthenticated]);
+        let limited = (Code::ResourceExhausted, "too-many-requests".to_owned());
+        eventually("the limit", BACK_WITHIN, async || {
+            let told = over_grpc(&before_nobody, &user.token).await;
+            let [_, last] = &told;
+            (*last == limited)
+                .then_some(())
+                .ok_or_else(|| format!("{told:?}"))
+        })
+        .await;
+    });
+}
+
+/// What a command and a query are refused with.
+async fn over_grpc(gateway: &OwnGateway, token: &str) -> [(Code, String); 2] {
+    let mut client = OrderServiceClient::new(through(&gateway.address()).await);
+    let command = v1::CancelOrderRequest::default();
+    let query = v1::ListOrdersRequest::default();
+    let token = Some(token);
+    [
+        client
+            .cancel_order(signed(command, token))
+            .await
+            .unwrap_err(),
+        client.list_orders(signed(query, token)).await.unwrap_err(),
+    ]
+    .map(|status| (status.code(), problem_name(&status)))
+}
+
+#[test]
 fn a_service_that_stands_still_is_not_waited_for_without_end() {
     alone(async {
         let user = registered_user().await;
@@ -156,6 +216,9 @@ fn clients_of_the_gateway_need_not_know_how_many_nodes_there_are() {
             let order = user.command(Method::POST, "/orders").json(&order_request());
             let answer = order.key(&unique("key-")).send().await.is(201);
             assert!(answer.header_if_there("x-orderlog-not-owner").is_none());
+            let order = Ask::Create(order_request(), Some(unique("key-")));
+            let told = Door::Grpc.ask(Some(&user.token), order).await;
+            assert_eq!(told.problem, "", "{told:?}");
         }
         stack(&["kill", "command-api-2"]).await;
         eventually("the other node to own all", TAKEN_OVER_WITHIN, async || {

@@ -8,7 +8,7 @@ use std::{
 use end_to_end::{
     beside_others,
     environment::{self, variable},
-    gateway::OwnGateway,
+    gateway::{OwnGateway, service_that_repeats},
     http::{Answer, call, command, query},
     orders::order_request,
     people::{User, registered_user},
@@ -29,7 +29,7 @@ fn the_door_opens_for_tls_1_2_and_1_3_only() {
             (&rustls::version::TLS13, "http/1.1"),
             (&rustls::version::TLS13, "h2"),
         ] {
-            let tls = Tls::with(&[version], &[protocol]).unwrap();
+            let tls = Tls::with(&gateway_address(), &[version], &[protocol]).unwrap();
             assert_eq!(tls.protocol().as_deref(), Some(protocol), "{version:?}");
         }
         assert!(hello_is_refused([3, 2]), "TLS 1.1");
@@ -288,6 +288,43 @@ fn tries_are_limited_for_each_address_whatever_a_client_says_about_it() {
 }
 
 #[test]
+fn services_hear_from_the_gateway_only_who_asks() {
+    beside_others(async {
+        let service = service_that_repeats();
+        let gateway = OwnGateway::start(&[("COMMAND_API_ADDRESS", &service)]).await;
+        let mut asked = call(Method::POST, &gateway.url, "/login");
+        for (name, value) in [
+            ("x-forwarded-for", "203.0.113.7"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-port", "7"),
+            ("x-forwarded-proto", "gopher"),
+            ("x-forwarded-client-cert", "By=evil.example"),
+            ("forwarded", "for=203.0.113.7;host=evil.example"),
+            ("x-real-ip", "203.0.113.7"),
+            ("x-envoy-external-address", "203.0.113.7"),
+            ("x-envoy-retry-on", "5xx"),
+            ("x-envoy-upstream-rq-timeout-ms", "7"),
+        ] {
+            asked = asked.header(name, value);
+        }
+        let heard = String::from_utf8(asked.send().await.is(200).body).unwrap();
+        let heard = heard.to_lowercase();
+        assert!(heard.starts_with("post /login http/1.1"), "{heard}");
+        for forged in [
+            "203.0.113.7",
+            "evil.example",
+            "gopher",
+            "5xx",
+            ": 7\r\n",
+            "internal",
+        ] {
+            assert!(!heard.contains(forged), "{forged}: {heard}");
+        }
+        assert!(heard.contains("x-forwarded-proto: https\r\n"), "{heard}");
+    });
+}
+
+#[test]
 fn requests_are_limited_for_each_address() {
     beside_others(async {
         let gateway = OwnGateway::start(&[("GATEWAY_REQUESTS_PER_SECOND", "10")]).await;
@@ -318,6 +355,22 @@ fn a_head_must_arrive_in_time_also_the_second_one_of_a_connection() {
             rest.is_empty() || rest.contains("/problems/unreadable"),
             "{rest}"
         );
+    });
+}
+
+#[test]
+fn a_body_may_not_pause() {
+    beside_others(async {
+        let user = registered_user().await;
+        let pause = Duration::from_secs(2);
+        let gateway = OwnGateway::start(&[("GATEWAY_IDLE_SECONDS", "2")]).await;
+        let mut tls = Tls::to(&gateway.address());
+        tls.send(&posts(&user, "Content-Length: 100"));
+        tls.send(b"{");
+        let (answer, after) = tls.until_closed(PATIENCE);
+        assert!(after >= pause / 2 && after < 5 * pause, "{after:?}");
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(answer.contains("/problems/unreadable"), "{answer}");
     });
 }
 

@@ -8,6 +8,7 @@ mod erasure;
 mod faults;
 mod gateway;
 mod gateway_edge;
+mod gateway_routes;
 mod grpc;
 mod idempotency;
 mod import;
