@@ -1,7 +1,7 @@
 //! The sender of one channel: claims what is due, hands it to the courier, records what became of it.
 //!
 //! It looks when it is woken (something new was entered), when the next row is due, and now and then for what a
-//! dead sender left behind. A send begins only while its lease outlasts the provider's time-out, so that
+//! dead sender left behind. A send begins only while its lease outlasts the longest attempt, so that
 //! a row is never in two hands unless a process was stopped for longer than that.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -38,7 +38,7 @@ pub struct SendLimits {
     pub concurrency: usize,
     /// How long a claim holds.
     pub lease: Duration,
-    /// The longest that one message takes the provider to accept.
+    /// The longest that one attempt takes, with every provider that takes over.
     pub attempt_time_max: Duration,
 }
 
@@ -46,7 +46,7 @@ pub struct SendLimits {
 pub struct Sender {
     /// Where the ledger is.
     pub pool: PgPool,
-    /// Brings messages to the provider.
+    /// Brings messages to the providers.
     pub courier: Courier,
     /// When to try again, and when to give up.
     pub schedule: Schedule,
@@ -66,7 +66,7 @@ struct Hands {
     slots: Arc<Semaphore>,
     /// Claimed and not yet recorded.
     ids: BTreeSet<i64>,
-    /// Until then the provider asked to be left alone.
+    /// Until then every provider asked to be left alone.
     paused_until: watch::Sender<Instant>,
     /// When the ledger is to be looked over next.
     look_over_at: Instant,
@@ -250,7 +250,7 @@ impl Sender {
                         .send_modify(|paused| *paused = until.max(*paused));
                 }
             }
-            Outcome::Unknown(reason) => {
+            Outcome::Unknown { reason, .. } => {
                 tracing::warn!(id, %event_id, channel, reason, "outcome unknown")
             }
             Outcome::Refused(reason) => {
@@ -310,7 +310,7 @@ impl Sender {
     }
 
     fn channel(&self) -> Channel {
-        self.courier.provider.channel()
+        self.courier.route.channel()
     }
 }
 

@@ -29,6 +29,8 @@ PORT_OFFSETS = {
     "command-api-1-grpc": 30,
     "registry-management": 50,
     "gateway-admin": 51,
+    "providers-smtp": 54,
+    "providers-smtps": 55,
 }
 NODES_MAX = 20
 """command-api-21 would meet the ports of gRPC."""

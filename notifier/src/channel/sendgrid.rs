@@ -4,8 +4,8 @@ use events::ids::EventId;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Bounds, DETAIL_CHARS_MAX, call, meaning};
-use crate::{schedule::Outcome, settings::ProviderUrl, texts::Mail};
+use super::{Answer, Bounds, DETAIL_CHARS_MAX, Verdict, call, meaning};
+use crate::{settings::ProviderUrl, texts::Mail};
 
 /// Most fields of an error body that are named.
 const FIELDS_COUNT_MAX: usize = 5;
@@ -79,7 +79,7 @@ impl SendGrid {
     }
 
     /// Sends one mail to the address `to`, which names the event it is about.
-    pub async fn send(&self, to: &str, mail: &Mail, event_id: EventId) -> Outcome {
+    pub async fn send(&self, to: &str, mail: &Mail, event_id: EventId) -> Verdict {
         let body = Request {
             personalizations: [Personalization {
                 to: [Address { email: to }],
@@ -104,13 +104,8 @@ impl SendGrid {
             .bearer_auth(&self.api_key)
             .json(&body);
         match call(request, self.bounds).await {
-            Ok(answer) => meaning(
-                &answer,
-                "sendgrid",
-                answer.message_id.clone(),
-                fields(&answer),
-            ),
-            Err(outcome) => outcome,
+            Ok(answer) => meaning(&answer, answer.message_id.clone(), fields(&answer)),
+            Err(verdict) => verdict,
         }
     }
 }
