@@ -174,7 +174,8 @@ class Notifier(Service):
     name = binary = "notifier"
     listen = "NOTIFIER_LISTEN"
     takes = (*LOG, "DATABASE_URL", "DATA_KEY_WRAPPING_KEY_FILE", "SENDGRID_API_URL", "MAILGUN_API_URL",
-             "SMTP_URL", "SMTP_CA_FILE", "TWILIO_API_URL", *PROVIDER_ACCOUNTS, "MAIL_PROVIDERS", "MAIL_FROM", "SMS_FROM")
+             "SMTP_URL", "SMTP_CA_FILE", "TWILIO_API_URL", *PROVIDER_ACCOUNTS, "MAIL_PROVIDERS", "MAIL_FROM",
+             "SMS_FROM")
 
 
 def binaries(home):
