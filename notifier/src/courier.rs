@@ -1,4 +1,4 @@
-//! The courier: brings one claimed notification to its provider. Personal data is opened here, at the last
+//! The courier: brings one claimed notification to the providers of its channel. Personal data is opened here, at the last
 //! moment, and not kept.
 
 use std::{sync::Arc, time::Instant};
@@ -10,7 +10,7 @@ use events::{
 use runtime::data_keys::{DataKeyError, DataKeys};
 
 use crate::{
-    channel::{SendGrid, Twilio},
+    channel::route::{Letter, Route, TextMessage},
     contacts::{Contact, Details},
     ledger::Claimed,
     react::{Channel, Occasion},
@@ -18,30 +18,11 @@ use crate::{
     texts::Texts,
 };
 
-/// The provider of a channel.
-#[derive(Clone)]
-pub enum Provider {
-    /// E-mail through SendGrid.
-    SendGrid(SendGrid),
-    /// Text messages through Twilio.
-    Twilio(Twilio),
-}
-
-impl Provider {
-    /// The channel it serves.
-    pub const fn channel(&self) -> Channel {
-        match self {
-            Self::SendGrid(_) => Channel::Email,
-            Self::Twilio(_) => Channel::Sms,
-        }
-    }
-}
-
-/// Brings notifications of one channel to its provider.
+/// Brings notifications of one channel to the providers of its channel.
 #[derive(Clone)]
 pub struct Courier {
-    /// The provider.
-    pub provider: Provider,
+    /// The providers, and who takes over from whom.
+    pub route: Arc<Route>,
     /// The words.
     pub texts: Arc<Texts>,
     /// The keys that contacts are sealed with.
@@ -70,10 +51,10 @@ impl Courier {
             Some(Contact::Erased) => return Outcome::RecipientErased,
             None => return Outcome::ContactUnknown,
         };
-        if !is_wanted(occasion, self.provider.channel(), details.preferences) {
+        if !is_wanted(occasion, self.route.channel(), details.preferences) {
             return Outcome::Skipped("not wanted");
         }
-        if self.provider.channel() == Channel::Sms && details.phone.is_none() {
+        if self.route.channel() == Channel::Sms && details.phone.is_none() {
             return Outcome::Skipped("no phone number");
         }
         match self.keys.get(claimed.recipient).await {
@@ -101,8 +82,8 @@ impl Courier {
             key.open(claimed.recipient, field, sealed)
                 .map_err(|_| "contact does not open".to_owned())
         };
-        match &self.provider {
-            Provider::SendGrid(sendgrid) => {
+        match self.route.as_ref() {
+            Route::Mail(ways) => {
                 let (to, name) = (
                     open(Field::Email, &details.email)?,
                     open(Field::Name, &details.name)?,
@@ -111,11 +92,10 @@ impl Courier {
                     .texts
                     .mail(&details.locale, occasion, &name)
                     .map_err(|error| error.to_string())?;
-                Ok(self
-                    .timed(sendgrid.send(&to, &mail, claimed.event_id))
-                    .await)
+                let letter = Letter { to, mail };
+                Ok(self.timed(ways.send(&letter, claimed.event_id)).await)
             }
-            Provider::Twilio(twilio) => {
+            Route::Sms(ways) => {
                 let Some(phone) = &details.phone else {
                     return Ok(Outcome::Skipped("no phone number"));
                 };
@@ -124,7 +104,8 @@ impl Courier {
                     .texts
                     .sms(&details.locale, occasion)
                     .map_err(|error| error.to_string())?;
-                Ok(self.timed(twilio.send(&to, &text, claimed.event_id)).await)
+                let message = TextMessage { to, text };
+                Ok(self.timed(ways.send(&message, claimed.event_id)).await)
             }
         }
     }
@@ -132,7 +113,7 @@ impl Courier {
     async fn timed(&self, attempt: impl Future<Output = Outcome>) -> Outcome {
         let begun = Instant::now();
         let outcome = attempt.await;
-        metrics::histogram!("notification_attempt_seconds", "channel" => self.provider.channel().name())
+        metrics::histogram!("notification_attempt_seconds", "channel" => self.route.channel().name())
             .record(begun.elapsed());
         outcome
     }
@@ -163,6 +144,8 @@ mod tests {
         let created = Occasion::OrderCreated(OrderNotice {
             order_id: ORDER,
             total: None,
+            lines: None,
+            at: None,
             reason: None,
         });
         let only_mail = NotificationPreferences {

@@ -158,12 +158,13 @@ pub async fn record(
         "UPDATE notifier.ledger AS ledger
          SET status = change.status, lease_until = NULL, updated_at = now(),
              due_at = now() + change.due_in_ms * interval '1 millisecond',
-             reason = change.reason, provider_reference = change.provider_reference,
+             reason = change.reason, provider = coalesce(change.provider, ledger.provider),
+             provider_reference = change.provider_reference,
              attempts = change.attempts, unknown_outcomes = change.unknown_outcomes, deferrals = change.deferrals
-         FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::integer[],
-                     $8::integer[], $9::integer[])
-              AS change (id, claim, status, due_in_ms, reason, provider_reference, attempts, unknown_outcomes,
-                         deferrals)
+         FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+                     $8::integer[], $9::integer[], $10::integer[])
+              AS change (id, claim, status, due_in_ms, reason, provider, provider_reference, attempts,
+                         unknown_outcomes, deferrals)
          WHERE ledger.id = change.id AND ledger.claims = change.claim
          RETURNING ledger.id",
     )
@@ -172,6 +173,7 @@ pub async fn record(
     .bind(changes.iter().map(|each| each.change.status.name()).collect::<Vec<_>>())
     .bind(changes.iter().map(|each| millis(each.change.due_in)).collect::<Vec<_>>())
     .bind(text(|change| change.reason.clone()))
+    .bind(changes.iter().map(|each| each.change.provider).collect::<Vec<_>>())
     .bind(text(|change| change.provider_reference.clone()))
     .bind(count(|change| change.attempts))
     .bind(count(|change| change.unknown_outcomes))
@@ -202,7 +204,10 @@ pub async fn expire(
     .fetch_all(&mut *transaction)
     .await?;
     let change = |row: &StandingRow| {
-        let outcome = Outcome::Unknown("its sender did not come back".to_owned());
+        let outcome = Outcome::Unknown {
+            provider: None,
+            reason: "its sender did not come back".to_owned(),
+        };
         Recorded {
             id: row.id,
             claim: row.claims,
@@ -255,6 +260,8 @@ pub struct DeadLetter {
     pub occasion: String,
     /// Why it could not be sent.
     pub reason: String,
+    /// Who may have it all the same.
+    pub provider: Option<String>,
     /// Attempts made.
     pub attempts: i32,
     /// Those among them that may have reached the recipient.
@@ -274,7 +281,7 @@ pub async fn dead_letters(
     rows_max: u32,
 ) -> Result<Vec<DeadLetter>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT id, event_id, channel, recipient, occasion ->> 'occasion' AS occasion, reason, attempts,
+        "SELECT id, event_id, channel, recipient, occasion ->> 'occasion' AS occasion, reason, provider, attempts,
                 unknown_outcomes, created_at, updated_at AS given_up_at
          FROM notifier.ledger WHERE status = 'dead' AND id > $1 ORDER BY id LIMIT $2",
     )

@@ -2,8 +2,8 @@
 //! providers of e-mail and SMS.
 //!
 //! An event becomes notifications in [`react`] (pure), they are entered in the ledger by [`store`] together with
-//! the checkpoint, claimed and recorded through [`ledger`] by a [`sender`] per channel, brought to the provider by
-//! the [`courier`], and what then becomes of them is decided in [`schedule`] (pure). To add a notification: an arm
+//! the checkpoint, claimed and recorded through [`ledger`] by a [`sender`] per channel, brought by the
+//! [`courier`] to the providers of its [`channel`], and what then becomes of them is decided in [`schedule`] (pure). To add a notification: an arm
 //! in `react`, a variant of `Occasion`, and its templates.
 
 pub mod changes;
@@ -13,6 +13,7 @@ pub mod courier;
 pub mod dead_letters;
 pub mod ledger;
 pub mod origin;
+pub mod providers;
 pub mod react;
 pub mod schedule;
 pub mod sender;

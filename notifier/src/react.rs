@@ -6,6 +6,7 @@ use events::{
     currency::Currency,
     ids::{EventId, OrderId, UserId},
     order::OrderStep,
+    timestamp::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,12 @@ pub struct OrderNotice {
     pub order_id: OrderId,
     /// Its total at the time of the event, where it is known.
     pub total: Option<Amount>,
+    /// How many lines it has, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<u64>,
+    /// When the event happened; rows of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// Why, where a reason was given.
     pub reason: Option<String>,
 }
@@ -122,6 +129,8 @@ pub fn react(event_id: EventId, event: &Event, total: Option<Amount>) -> Vec<Not
             let notice = OrderNotice {
                 order_id: fact.order_id,
                 total,
+                lines: u64::try_from(fact.lines.len()).ok(),
+                at: Some(fact.occurred_at),
                 reason: None,
             };
             notify(
@@ -135,6 +144,8 @@ pub fn react(event_id: EventId, event: &Event, total: Option<Amount>) -> Vec<Not
                 let notice = OrderNotice {
                     order_id: fact.order_id,
                     total,
+                    lines: None,
+                    at: Some(fact.occurred_at),
                     reason: storable(fact.reason.as_ref()),
                 };
                 notify(
@@ -149,6 +160,8 @@ pub fn react(event_id: EventId, event: &Event, total: Option<Amount>) -> Vec<Not
             let notice = OrderNotice {
                 order_id: fact.order_id,
                 total,
+                lines: None,
+                at: Some(fact.occurred_at),
                 reason: storable(fact.reason.as_ref()),
             };
             notify(
@@ -207,7 +220,7 @@ mod tests {
     use events::EventType;
 
     use super::*;
-    use crate::samples::{self, EVENT, ORDER, USER};
+    use crate::samples::{self, AT, EVENT, ORDER, USER};
 
     fn euros(minor: i64) -> Amount {
         Amount {
@@ -240,9 +253,11 @@ mod tests {
 
     #[test]
     fn every_event_calls_for_exactly_these_notifications() {
-        let order = |minor, reason: Option<&str>| OrderNotice {
+        let order = |minor, lines, reason: Option<&str>| OrderNotice {
             order_id: ORDER,
             total: Some(euros(minor)),
+            lines,
+            at: Some(AT),
             reason: reason.map(str::to_owned),
         };
         let table = [
@@ -259,18 +274,19 @@ mod tests {
             (samples::user_email_released(), vec![]),
             (
                 samples::order_created(1250),
-                both(&Occasion::OrderCreated(order(1250, None))),
+                both(&Occasion::OrderCreated(order(1250, Some(1), None))),
             ),
             (samples::order_updated(1300), vec![]),
             (samples::order_in_progress(), vec![]),
             (
                 samples::order_completed(),
-                both(&Occasion::OrderCompleted(order(999, None))),
+                both(&Occasion::OrderCompleted(order(999, None, None))),
             ),
             (
                 samples::order_cancelled(),
                 both(&Occasion::OrderCancelled(order(
                     999,
+                    None,
                     Some("changed my mind"),
                 ))),
             ),
@@ -323,6 +339,8 @@ mod tests {
         let order = OrderNotice {
             order_id: ORDER,
             total: Some(euros(1250)),
+            lines: None,
+            at: None,
             reason: Some("late".into()),
         };
         let id = ORDER.to_string();
@@ -332,6 +350,16 @@ mod tests {
                 Occasion::OrderCreated(order.clone()),
                 format!(
                     r#"{{"occasion":"order_created","order_id":"{id}","total":{{"currency":"EUR","minor":1250}},"reason":"late"}}"#
+                ),
+            ),
+            (
+                Occasion::OrderCreated(OrderNotice {
+                    lines: Some(3),
+                    at: Some(AT),
+                    ..order.clone()
+                }),
+                format!(
+                    r#"{{"occasion":"order_created","order_id":"{id}","total":{{"currency":"EUR","minor":1250}},"lines":3,"at":1763800000000000,"reason":"late"}}"#
                 ),
             ),
             (

@@ -19,7 +19,7 @@ pub(crate) const USER: UserId = UserId(Uuid::from_u128(0xA));
 pub(crate) const ORDER: OrderId = OrderId(Uuid::from_u128(0xB));
 const CREDENTIAL: CredentialId = CredentialId(Uuid::from_u128(0xC));
 const EMAIL_HASH: EmailHash = EmailHash([7; 32]);
-const AT: Timestamp = Timestamp::from_micros(1_763_800_000_000_000);
+pub(crate) const AT: Timestamp = Timestamp::from_micros(1_763_800_000_000_000);
 
 /// `text` as the user's own key seals it.
 pub(crate) fn sealed(field: Field, text: &str) -> Sealed {

@@ -47,21 +47,35 @@ pub struct Standing {
     pub age: Duration,
 }
 
+/// What a provider said when it took a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The provider.
+    pub provider: &'static str,
+    /// Its name for the message, where it gave one.
+    pub reference: Option<String>,
+}
+
 /// What happened to a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The provider took it; its name for it, where it gave one.
-    Sent(Option<String>),
-    /// The provider did not take it, but may later; not before the pause it asked for.
+    /// A provider took it.
+    Sent(Receipt),
+    /// No provider took it, but one may later; not before the pause that was asked for.
     Failed {
         /// What happened, without personal data.
         reason: String,
-        /// The provider's `Retry-After`.
+        /// The providers' `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The provider may or may not have taken it; what happened, without personal data.
-    Unknown(String),
-    /// The provider will never take it; what happened, without personal data.
+    /// A provider may or may not have taken it.
+    Unknown {
+        /// The provider, where it is known.
+        provider: Option<&'static str>,
+        /// What happened, without personal data.
+        reason: String,
+    },
+    /// No provider will ever take it; what happened, without personal data.
     Refused(String),
     /// The recipient cannot or does not want to be told this way.
     Skipped(&'static str),
@@ -79,7 +93,7 @@ impl Outcome {
         match self {
             Self::Sent(_) => "sent",
             Self::Failed { .. } => "failed",
-            Self::Unknown(_) => "unknown",
+            Self::Unknown { .. } => "unknown",
             Self::Refused(_) => "refused",
             Self::Skipped(_) => "skipped",
             Self::ContactUnknown => "contact_unknown",
@@ -123,6 +137,8 @@ pub struct Change {
     pub due_in: Duration,
     /// Why, where there is something to say; without personal data.
     pub reason: Option<String>,
+    /// Who took it, or may have taken it; `None` leaves what is known.
+    pub provider: Option<&'static str>,
     /// The provider's name for the message.
     pub provider_reference: Option<String>,
     /// The new count of attempts.
@@ -153,8 +169,9 @@ impl Schedule {
             ..*standing
         };
         match outcome {
-            Outcome::Sent(reference) => Change {
-                provider_reference: reference,
+            Outcome::Sent(receipt) => Change {
+                provider: Some(receipt.provider),
+                provider_reference: receipt.reference,
                 ..end(&tried, Status::Sent, None)
             },
             Outcome::Refused(reason) => end(&tried, Status::Dead, Some(reason)),
@@ -162,17 +179,18 @@ impl Schedule {
                 reason,
                 retry_after,
             } => self.again(&tried, reason, retry_after),
-            Outcome::Unknown(reason) => {
+            Outcome::Unknown { provider, reason } => {
                 let unknown_outcomes = standing.unknown_outcomes.saturating_add(1);
                 let tried = Standing {
                     unknown_outcomes,
                     ..tried
                 };
                 let reason = format!("outcome unknown: {reason}");
-                match self.unknown_outcome {
+                let change = match self.unknown_outcome {
                     UnknownOutcomePolicy::Resend => self.again(&tried, reason, None),
                     UnknownOutcomePolicy::Hold => end(&tried, Status::Dead, Some(reason)),
-                }
+                };
+                Change { provider, ..change }
             }
             Outcome::Skipped(reason) => end(standing, Status::Skipped, Some(reason.to_owned())),
             Outcome::RecipientErased => {
@@ -238,6 +256,7 @@ fn end(standing: &Standing, status: Status, reason: Option<String>) -> Change {
         status,
         due_in: Duration::ZERO,
         reason,
+        provider: None,
         provider_reference: None,
         attempts: standing.attempts,
         unknown_outcomes: standing.unknown_outcomes,
@@ -276,6 +295,20 @@ mod tests {
         age: Duration::ZERO,
     };
 
+    fn sent(reference: Option<&str>) -> Outcome {
+        Outcome::Sent(Receipt {
+            provider: "twilio",
+            reference: reference.map(str::to_owned),
+        })
+    }
+
+    fn unknown() -> Outcome {
+        Outcome::Unknown {
+            provider: Some("mailgun"),
+            reason: "mailgun gave no answer in time".to_owned(),
+        }
+    }
+
     fn failed(retry_after_seconds: Option<u64>) -> Outcome {
         let retry_after = retry_after_seconds.map(Duration::from_secs);
         Outcome::Failed {
@@ -287,7 +320,7 @@ mod tests {
     #[test]
     fn what_is_final_stays_final() {
         for (outcome, status, attempts) in [
-            (Outcome::Sent(Some("SM1".into())), Status::Sent, 1),
+            (sent(Some("SM1")), Status::Sent, 1),
             (Outcome::Refused("answered 400".into()), Status::Dead, 1),
             (Outcome::Skipped("no phone number"), Status::Skipped, 0),
             (Outcome::RecipientErased, Status::Dead, 0),
@@ -329,19 +362,20 @@ mod tests {
 
     #[test]
     fn the_policy_decides_about_unknown_outcomes() {
-        let resend = SCHEDULE.after(&FRESH, Outcome::Unknown("no answer in time".into()));
+        let resend = SCHEDULE.after(&FRESH, unknown());
         assert_eq!(
             (resend.status, resend.unknown_outcomes, resend.attempts),
             (Status::Due, 1, 1)
         );
-        let hold = HOLD.after(&FRESH, Outcome::Unknown("no answer in time".into()));
+        assert_eq!(resend.provider, Some("mailgun"), "who may have it");
+        let hold = HOLD.after(&FRESH, unknown());
         assert_eq!(
             (hold.status, hold.unknown_outcomes, hold.attempts),
             (Status::Dead, 1, 1)
         );
         assert_eq!(
             hold.reason.as_deref(),
-            Some("outcome unknown: no answer in time")
+            Some("outcome unknown: mailgun gave no answer in time")
         );
     }
 
@@ -378,10 +412,10 @@ mod tests {
     fn outcomes() -> impl Strategy<Value = Outcome> {
         prop_oneof![
             any::<Option<u32>>().prop_map(|seconds| failed(seconds.map(u64::from))),
-            Just(Outcome::Unknown("reset".into())),
+            Just(unknown()),
             Just(Outcome::ContactUnknown),
             Just(Outcome::NotTried),
-            Just(Outcome::Sent(None)),
+            Just(sent(None)),
             Just(Outcome::Skipped("not wanted")),
             Just(Outcome::RecipientErased),
             Just(Outcome::Refused("answered 400".into())),

@@ -1,7 +1,7 @@
 //! The sender of one channel: claims what is due, hands it to the courier, records what became of it.
 //!
 //! It looks when it is woken (something new was entered), when the next row is due, and now and then for what a
-//! dead sender left behind. A send begins only while its lease outlasts the provider's time-out, so that
+//! dead sender left behind. A send begins only while its lease outlasts the longest attempt, so that
 //! a row is never in two hands unless a process was stopped for longer than that.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -44,7 +44,7 @@ pub struct SendLimits {
     pub concurrency: usize,
     /// How long a claim holds.
     pub lease: Duration,
-    /// The longest that one message takes the provider to accept.
+    /// The longest that one attempt takes, with every provider that takes over.
     pub attempt_time_max: Duration,
 }
 
@@ -52,7 +52,7 @@ pub struct SendLimits {
 pub struct Sender {
     /// Where the ledger is.
     pub pool: PgPool,
-    /// Brings messages to the provider.
+    /// Brings messages to the providers.
     pub courier: Courier,
     /// When to try again, and when to give up.
     pub schedule: Schedule,
@@ -72,7 +72,7 @@ struct Hands {
     slots: Arc<Semaphore>,
     /// Claimed and not yet recorded.
     ids: BTreeSet<i64>,
-    /// Until then the provider asked to be left alone.
+    /// Until then every provider asked to be left alone.
     paused_until: watch::Sender<Instant>,
     /// When the ledger is to be looked over next.
     look_over_at: Instant,
@@ -257,7 +257,7 @@ impl Sender {
                         .send_modify(|paused| *paused = until.max(*paused));
                 }
             }
-            Outcome::Unknown(reason) => {
+            Outcome::Unknown { reason, .. } => {
                 tracing::warn!(id, %event_id, channel, reason, "outcome unknown")
             }
             Outcome::Refused(reason) => {
@@ -321,7 +321,7 @@ impl Sender {
     }
 
     fn channel(&self) -> Channel {
-        self.courier.provider.channel()
+        self.courier.route.channel()
     }
 }
 
@@ -351,7 +351,7 @@ async fn deliver(
 
 /// Delivers one notification within a span of its own, where it belongs to a sampled trace.
 async fn traced(courier: &Courier, claimed: &Claimed) -> Outcome {
-    let name = match courier.provider.channel() {
+    let name = match courier.route.channel() {
         Channel::Email => "send email",
         Channel::Sms => "send sms",
     };
@@ -367,7 +367,7 @@ async fn traced(courier: &Courier, claimed: &Claimed) -> Outcome {
         span.set("orderlog.attempt", i64::from(attempt));
         span.set("orderlog.outcome", outcome.name());
         match outcome {
-            Outcome::Failed { .. } | Outcome::Unknown(_) | Outcome::Refused(_) => {
+            Outcome::Failed { .. } | Outcome::Unknown { .. } | Outcome::Refused(_) => {
                 span.fail(outcome.name());
             }
             Outcome::Sent(_)

@@ -14,8 +14,9 @@ use runtime::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    channel::{self, SendGrid, Twilio, twilio::Account},
-    courier::{Courier, Provider},
+    channel::Route,
+    courier::Courier,
+    providers,
     sender::{SendLimits, Sender},
     settings::Settings,
     store,
@@ -35,6 +36,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     trace::start("notifier", None, &settings.tracing)?;
     let limits = settings.sending.limits()?;
     let texts = Arc::new(Texts::load()?);
+    let routes = providers::routes(&settings.providers, &settings.sending)?;
     let wrapping_key = WrappingKey::from_file(&settings.data_key_wrapping_key_file)?;
     let shutdown = shutdown::on_signal()?;
     let health = Health::default();
@@ -47,7 +49,15 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     vital.spawn("http", answers);
     vital.spawn(
         "notifier",
-        notify(settings, limits, texts, wrapping_key, health, shutdown),
+        notify(
+            settings,
+            limits,
+            routes,
+            texts,
+            wrapping_key,
+            health,
+            shutdown,
+        ),
     );
     let ended = vital.run().await;
     trace::finish().await;
@@ -58,6 +68,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
 async fn notify(
     settings: Settings,
     limits: SendLimits,
+    routes: [Route; 2],
     texts: Arc<Texts>,
     wrapping_key: WrappingKey,
     health: Health,
@@ -80,12 +91,12 @@ async fn notify(
     let wake = Wake::default();
     let mut vital = Vital::new(shutdown.clone());
     let keys = DataKeys::new(pool.clone(), wrapping_key);
-    for provider in providers(&settings)? {
-        let channel = provider.channel();
+    for route in routes {
+        let channel = route.channel();
         let sender = Sender {
             pool: pool.clone(),
             courier: Courier {
-                provider,
+                route: Arc::new(route),
                 texts: Arc::clone(&texts),
                 keys: keys.clone(),
             },
@@ -110,30 +121,4 @@ async fn notify(
         vital.spawn(format!("feed {}", topic.name()), worker.run());
     }
     vital.run().await
-}
-
-fn providers(settings: &Settings) -> anyhow::Result<[Provider; 2]> {
-    let bounds = settings.sending.bounds();
-    let client = channel::client(bounds)?;
-    let with = &settings.providers;
-    let sendgrid = SendGrid::new(
-        client.clone(),
-        bounds,
-        &with.sendgrid_api_url,
-        with.sendgrid_api_key.expose().to_owned(),
-        with.mail_from.clone(),
-    );
-    let account = Account {
-        sid: with.twilio_account_sid.clone(),
-        auth_token: with.twilio_auth_token.expose().to_owned(),
-    };
-    let twilio = Twilio::new(
-        client,
-        bounds,
-        &with.twilio_api_url,
-        account,
-        with.sms_from.clone(),
-        &with.public_url,
-    );
-    Ok([Provider::SendGrid(sendgrid), Provider::Twilio(twilio)])
 }

@@ -1,20 +1,25 @@
 //! The settings of the notifier. `notifier serve --help` is the reference.
 
-use std::{net::IpAddr, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+mod providers;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use event_log::KafkaSettings;
-use reqwest::Url;
 use runtime::{postgres::PostgresSettings, trace::TraceSettings};
 
+pub use providers::{
+    Encryption, MailChoice, ProviderSettings, ProviderUrl, Secret, SmsChoice, SmtpUrl,
+};
+
 use crate::{
-    channel::Bounds,
+    channel::{Bounds, route::RouteLimits},
     schedule::{Schedule, UnknownOutcomePolicy},
     sender::SendLimits,
 };
 
-/// Time an attempt takes besides the provider's: getting keys, making texts, recording.
+/// Time an attempt takes besides the providers': getting keys, making texts, recording.
 const ATTEMPT_MARGIN: Duration = Duration::from_secs(4);
 
 /// Tells people what happened to their account and orders, by e-mail and SMS.
@@ -81,43 +86,11 @@ pub struct Settings {
     pub log_filter: String,
 }
 
-/// Where the providers are, and who we are there.
-#[derive(Debug, Args)]
-pub struct ProviderSettings {
-    /// Base of SendGrid's API, without the version path.
-    #[arg(
-        long,
-        env = "SENDGRID_API_URL",
-        default_value = "https://api.sendgrid.com"
-    )]
-    pub sendgrid_api_url: ProviderUrl,
-    /// Key of SendGrid's API.
-    #[arg(long, env = "SENDGRID_API_KEY", hide_env_values = true, value_parser = filled)]
-    pub sendgrid_api_key: Secret,
-    /// Base of Twilio's API, without the version path.
-    #[arg(long, env = "TWILIO_API_URL", default_value = "https://api.twilio.com")]
-    pub twilio_api_url: ProviderUrl,
-    /// Account of Twilio's API.
-    #[arg(long, env = "TWILIO_ACCOUNT_SID")]
-    pub twilio_account_sid: String,
-    /// Password of the account of Twilio's API.
-    #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true, value_parser = filled)]
-    pub twilio_auth_token: Secret,
-    /// Address that mails come from.
-    #[arg(long, env = "MAIL_FROM")]
-    pub mail_from: String,
-    /// Number or name that text messages come from.
-    #[arg(long, env = "SMS_FROM")]
-    pub sms_from: String,
-    /// Base of the URL that Twilio is told to report to; the report's query names the event.
-    #[arg(long, env = "PUBLIC_URL", default_value = "http://127.0.0.1")]
-    pub public_url: ProviderUrl,
-}
-
 /// How often, how long and how many at once.
 #[derive(Debug, Clone, Args)]
 pub struct SendingSettings {
-    /// Time a provider has for a whole call, in milliseconds.
+    /// Time a provider has for a whole call, in milliseconds; half of it for connecting. An attempt, with others
+    /// that take over, may take twice as long.
     #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub provider_timeout_ms: u64,
     /// Most bytes of a provider's answer that are read.
@@ -164,6 +137,14 @@ impl SendingSettings {
         }
     }
 
+    /// The bounds of an attempt.
+    pub const fn route_limits(&self) -> RouteLimits {
+        RouteLimits {
+            provider_timeout: Duration::from_millis(self.provider_timeout_ms),
+            retry_after_max: Duration::from_secs(self.retry_after_max_seconds),
+        }
+    }
+
     /// The limits of trying.
     pub const fn schedule(&self) -> Schedule {
         Schedule {
@@ -179,10 +160,10 @@ impl SendingSettings {
     /// The bounds of sending; refused when a lease would run out while its message is being sent.
     pub fn limits(&self) -> anyhow::Result<SendLimits> {
         let lease = Duration::from_secs(self.send_lease_seconds);
-        let attempt_time_max = Duration::from_millis(self.provider_timeout_ms) + ATTEMPT_MARGIN;
+        let attempt_time_max = self.route_limits().attempt_time_max() + ATTEMPT_MARGIN;
         ensure!(
             lease > attempt_time_max,
-            "SEND_LEASE_SECONDS must be more than PROVIDER_TIMEOUT_MS and {} s for what is around it",
+            "SEND_LEASE_SECONDS must be more than twice PROVIDER_TIMEOUT_MS and {} s for what is around it",
             ATTEMPT_MARGIN.as_secs()
         );
         Ok(SendLimits {
@@ -193,129 +174,9 @@ impl SendingSettings {
     }
 }
 
-/// A secret; never shown.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Its text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-fn filled(text: &str) -> Result<Secret, String> {
-    if text.is_empty() {
-        Err("must not be empty".to_owned())
-    } else {
-        Ok(Secret(text.to_owned()))
-    }
-}
-
-/// The base of an API: https, or http on this machine only; without credentials, query and fragment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProviderUrl(Url);
-
-impl ProviderUrl {
-    /// The URL of a path below the base.
-    pub fn join(&self, segments: &[&str]) -> Url {
-        let mut url = self.0.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            // An error only for URLs that cannot be a base, which http and https can.
-            path.pop_if_empty().extend(segments);
-        }
-        url
-    }
-}
-
-impl FromStr for ProviderUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|error| error.to_string())?;
-        let is_bare = url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none();
-        if !is_bare {
-            return Err("must have no credentials, query or fragment".to_owned());
-        }
-        match url.scheme() {
-            "https" => Ok(Self(url)),
-            "http" if is_loopback(&url) => Ok(Self(url)),
-            "http" => {
-                Err("plain http is only for this machine's own address: use https".to_owned())
-            }
-            _ => Err("must be an https URL".to_owned()),
-        }
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let Some(host) = url.host_str() else {
-        return false;
-    };
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn plain_http_is_for_loopback_only() {
-        for good in [
-            "https://api.sendgrid.com",
-            "http://127.0.0.1:21005",
-            "http://127.1.2.3/",
-            "http://[::1]:80/base/",
-            "http://localhost:1",
-        ] {
-            assert!(good.parse::<ProviderUrl>().is_ok(), "{good}");
-        }
-        for bad in [
-            "http://api.sendgrid.com",
-            "http://10.0.0.1",
-            "http://localhost.evil.example",
-            "http://127.0.0.1.evil.example",
-            "http://127.0.0.1@evil.example",
-            "https://u:p@api.sendgrid.com",
-            "https://api.sendgrid.com/?a=b",
-            "ftp://127.0.0.1",
-            "api.sendgrid.com",
-            "",
-        ] {
-            assert!(bad.parse::<ProviderUrl>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn paths_are_joined_and_escaped() {
-        let join = |base: &str, segments: &[&str]| {
-            base.parse::<ProviderUrl>()
-                .unwrap()
-                .join(segments)
-                .to_string()
-        };
-        assert_eq!(
-            join("https://x.example", &["v3", "mail"]),
-            "https://x.example/v3/mail"
-        );
-        assert_eq!(
-            join("https://x.example/base/", &["a/b"]),
-            "https://x.example/base/a%2Fb"
-        );
-    }
 
     #[test]
     fn a_lease_outlasts_the_attempt() {
@@ -328,13 +189,7 @@ mod tests {
             Only::parse_from(std::iter::once(&"test").chain(arguments)).sending
         };
         assert!(settings(&[]).limits().is_ok());
-        assert!(settings(&["--send-lease-seconds", "14"]).limits().is_err());
-        assert!(settings(&["--send-lease-seconds", "15"]).limits().is_ok());
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        assert!(!format!("{:?}", filled("hunter2").unwrap()).contains("hunter2"));
-        assert!(filled("").is_err());
+        assert!(settings(&["--send-lease-seconds", "24"]).limits().is_err());
+        assert!(settings(&["--send-lease-seconds", "25"]).limits().is_ok());
     }
 }

@@ -165,7 +165,7 @@ class Walk:
             row.count = str(len(found))
 
     def show_messages(self):
-        """What the stand-in for SendGrid and Twilio received for this user."""
+        """What the stand-in for the providers received for this user."""
         with self.screen.step("E-mails and SMS, as the providers' stand-in got them", "messages sent") as row:
             def received():
                 mails, texts = (

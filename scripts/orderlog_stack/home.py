@@ -31,6 +31,8 @@ PORT_OFFSETS = {
     "gateway-admin": 51,
     "spans-otlp": 52,
     "spans": 53,
+    "providers-smtp": 54,
+    "providers-smtps": 55,
 }
 NODES_MAX = 20
 """command-api-21 would meet the ports of gRPC."""

@@ -28,7 +28,9 @@ TRACES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER_ARG")
 LOG = ("KAFKA_BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL")
 PAST_THE_PROXY = ("NO_PROXY", "no_proxy")
 """A proxy that the shell names (HTTP_PROXY) does not reach this machine's loopback."""
-PROVIDER_ACCOUNTS = ("SENDGRID_API_KEY", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+PROVIDER_ACCOUNTS = ("SENDGRID_API_KEY", "MAILGUN_API_KEY", "MAILGUN_DOMAIN", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN")
+SMTP_USERNAME = "orders"
+MAIL_PROVIDERS = "sendgrid,mailgun,smtp"
 
 
 def settings(home):
@@ -55,6 +57,12 @@ def settings(home):
         "MONGODB_URI": f"mongodb://{home.address('mongodb')}",
         "SENDGRID_API_URL": urls["providers"],
         "SENDGRID_API_KEY": home.secret("sendgrid-api-key", prefix="SG."),
+        "MAILGUN_API_URL": urls["providers"],
+        "MAILGUN_API_KEY": home.secret("mailgun-api-key"),
+        "MAILGUN_DOMAIN": "mg.example.com",
+        "SMTP_URL": _smtp_url(home),
+        "SMTP_CA_FILE": str(home.secrets / "smtp" / "smtp.pem"),
+        "MAIL_PROVIDERS": os.environ.get("MAIL_PROVIDERS") or MAIL_PROVIDERS,
         "TWILIO_API_URL": urls["providers"],
         "TWILIO_ACCOUNT_SID": home.secret("twilio-account-sid", prefix="AC", value=os.urandom(16).hex()),
         "TWILIO_AUTH_TOKEN": home.secret("twilio-auth-token"),
@@ -65,6 +73,11 @@ def settings(home):
         **{variable: _past_the_proxy() for variable in PAST_THE_PROXY},
         **{variable: str(home.secrets / file) for variable, file in SECRET_FILES.items()},
     }
+
+
+def _smtp_url(home):
+    """The stand-in as a mail server, with STARTTLS; it makes the certificate itself."""
+    return f"smtp://{SMTP_USERNAME}:{home.secret('smtp-password')}@{home.address('providers-smtp')}?tls=required"
 
 
 def _past_the_proxy():
@@ -125,7 +138,7 @@ class Service(Component):
 
 
 class Providers(Service):
-    """The stand-in for SendGrid and Twilio."""
+    """The stand-in for SendGrid, Mailgun, a mail server and Twilio."""
 
     name = binary = "providers"
     listen = "PROVIDERS_LISTEN"
@@ -133,6 +146,16 @@ class Providers(Service):
 
     def command(self):
         return [str(binaries(self.home) / self.binary)]
+
+    def environment(self):
+        return {
+            **super().environment(),
+            "PROVIDERS_SMTP_LISTEN": self.home.address("providers-smtp"),
+            "PROVIDERS_SMTPS_LISTEN": self.home.address("providers-smtps"),
+            "PROVIDERS_CERTIFICATE_DIR": str(self.home.secrets / "smtp"),
+            "SMTP_USERNAME": SMTP_USERNAME,
+            "SMTP_PASSWORD": self.home.secret("smtp-password"),
+        }
 
 
 class Spans(Service):
@@ -181,8 +204,9 @@ class Notifier(Service):
 
     name = binary = "notifier"
     listen = "NOTIFIER_LISTEN"
-    takes = (*LOG, *TRACES, "DATABASE_URL", "DATA_KEY_WRAPPING_KEY_FILE", "SENDGRID_API_URL", "TWILIO_API_URL",
-             *PROVIDER_ACCOUNTS, "MAIL_FROM", "SMS_FROM")
+    takes = (*LOG, *TRACES, "DATABASE_URL", "DATA_KEY_WRAPPING_KEY_FILE", "SENDGRID_API_URL", "MAILGUN_API_URL",
+             "SMTP_URL", "SMTP_CA_FILE", "TWILIO_API_URL", *PROVIDER_ACCOUNTS, "MAIL_PROVIDERS", "MAIL_FROM",
+             "SMS_FROM")
 
 
 def binaries(home):

@@ -16,6 +16,8 @@ const MESSAGES_MAX: usize = 50_000;
 /// A message that was received.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 pub struct Message {
+    /// Who took it: `sendgrid`, `mailgun`, `smtp` or `twilio`.
+    pub provider: String,
     /// `email` or `sms`.
     pub channel: String,
     /// Address or number.
@@ -91,6 +93,8 @@ pub struct LedgerRow {
     pub channel: String,
     /// Where it stands.
     pub status: String,
+    /// Who took it, or may have taken it.
+    pub provider: Option<String>,
     /// How often it may have been sent without our knowing.
     pub unknown_outcomes: i32,
 }
@@ -101,7 +105,7 @@ pub async fn ledger_of(user_id: &str) -> Vec<LedgerRow> {
         .await
         .expect("Postgres");
     sqlx::query_as(
-        "SELECT event_id, channel, status, unknown_outcomes FROM notifier.ledger
+        "SELECT event_id, channel, status, provider, unknown_outcomes FROM notifier.ledger
          WHERE recipient = $1::uuid ORDER BY id",
     )
     .bind(user_id)

@@ -1,7 +1,12 @@
 //! The edge to the providers: one module per provider; here what they share, from the HTTP client with its
-//! bounds to the meaning of an answer. Only here is it known what a provider's status means.
+//! bounds to the meaning of an answer. Only here is it known what a provider's status means. Which provider is asked,
+//! and who takes over from whom, is the [`route`]'s.
 
+pub mod circuit;
+pub mod mailgun;
+pub mod route;
 pub mod sendgrid;
+pub mod smtp;
 pub mod twilio;
 
 use std::time::{Duration, SystemTime};
@@ -10,15 +15,19 @@ use reqwest::{RequestBuilder, Response, StatusCode, header::RETRY_AFTER};
 use runtime::trace::{self, Span, SpanKind};
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use crate::schedule::Outcome;
-
+pub use mailgun::Mailgun;
+pub use route::{MailProvider, Route, SmsProvider};
 pub use sendgrid::SendGrid;
+pub use smtp::Smtp;
 pub use twilio::Twilio;
 
 /// Longest excerpt of an answer that goes into a reason.
 const DETAIL_CHARS_MAX: usize = 200;
 /// Most connections to one provider that are kept open while idle.
 const IDLE_CONNECTIONS_MAX: usize = 64;
+/// A connection must stand within this part of the time of a call: whoever cannot be reached certainly took nothing,
+/// and there shall be time left for somebody else.
+const CONNECT_PART_OF_TIMEOUT: u32 = 2;
 
 /// The bounds of a call to a provider.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +38,50 @@ pub struct Bounds {
     pub answer_bytes_max: usize,
 }
 
+impl Bounds {
+    /// Time for connecting.
+    pub fn connect_timeout(&self) -> Duration {
+        self.timeout / CONNECT_PART_OF_TIMEOUT
+    }
+}
+
+/// What a provider made of a message. Reasons are predicates of the provider ("answered 503") without personal data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It took the message; its name for it, where it gave one.
+    Taken(Option<String>),
+    /// It certainly did not take the message, because of itself or of our account there: another one may.
+    Unable {
+        /// Why.
+        reason: String,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// It may or may not have taken the message.
+    Unknown(String),
+    /// It did not take the message, because of the message or its recipient: so will all others.
+    Refused(String),
+}
+
+impl Verdict {
+    /// The name, as in the metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Taken(_) => "sent",
+            Self::Unable { .. } => "failed",
+            Self::Unknown(_) => "unknown",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    fn unable(reason: impl Into<String>) -> Self {
+        Self::Unable {
+            reason: reason.into(),
+            retry_after: None,
+        }
+    }
+}
+
 /// The HTTP client of all providers: bounded in time, follows no redirects.
 ///
 /// # Errors
@@ -36,6 +89,7 @@ pub struct Bounds {
 pub fn client(bounds: Bounds) -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .timeout(bounds.timeout)
+        .connect_timeout(bounds.connect_timeout())
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .no_proxy()
@@ -57,7 +111,7 @@ async fn call(
     provider: &'static str,
     request: RequestBuilder,
     bounds: Bounds,
-) -> Result<Answer, Outcome> {
+) -> Result<Answer, Verdict> {
     let name = || format!("POST {provider}");
     let mut span = trace::current().and_then(|at| Span::below(Some(at), name(), SpanKind::Client));
     let sent = request.send().await;
@@ -121,50 +175,63 @@ async fn read_body(mut response: Response, bytes_max: usize) -> Vec<u8> {
 }
 
 /// What became of a request that got no answer. Only one that never left is known not to have been taken.
-fn without_answer(error: &reqwest::Error) -> Outcome {
+fn without_answer(error: &reqwest::Error) -> Verdict {
     if error.is_builder() {
-        return Outcome::Refused("request cannot be made".to_owned());
+        return Verdict::Refused("cannot be asked for this".to_owned());
     }
     if error.is_connect() {
-        return Outcome::Failed {
-            reason: "cannot connect".to_owned(),
-            retry_after: None,
-        };
+        return Verdict::unable("cannot be reached");
     }
     let reason = if error.is_timeout() {
-        "no answer in time"
+        "gave no answer in time"
     } else {
-        "connection broke before the answer"
+        "broke the connection before its answer"
     };
-    Outcome::Unknown(reason.to_owned())
+    Verdict::Unknown(reason.to_owned())
 }
 
 /// What a status means; `detail` says more about a refusal, without personal data.
-fn meaning(
-    answer: &Answer,
-    provider: &str,
-    reference: Option<String>,
-    detail: Option<String>,
-) -> Outcome {
+fn meaning(answer: &Answer, reference: Option<String>, detail: Option<String>) -> Verdict {
     let status = answer.status;
     if status.is_success() {
-        return Outcome::Sent(reference);
+        return Verdict::Taken(reference);
     }
     let detail = detail
         .map(|detail| format!(" ({detail})"))
         .unwrap_or_default();
-    let reason = format!("{provider} answered {}{detail}", status.as_u16());
-    let passing = status.is_server_error()
-        || status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::REQUEST_TIMEOUT;
-    if passing {
-        Outcome::Failed {
-            reason,
-            retry_after: answer.retry_after,
-        }
-    } else {
-        Outcome::Refused(reason)
+    let reason = format!("answered {}{detail}", status.as_u16());
+    if is_of_an_intermediary(status) {
+        return Verdict::Unknown(reason);
     }
+    if status.is_client_error() && !is_about_us(status) {
+        return Verdict::Refused(reason);
+    }
+    Verdict::Unable {
+        reason,
+        retry_after: answer.retry_after,
+    }
+}
+
+/// Whether somebody before the provider says that it got no answer from it, which may have been a yes.
+fn is_of_an_intermediary(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT
+    )
+}
+
+/// Whether a refusal is about our account, our address for the provider or our haste, not about the message.
+fn is_about_us(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNAUTHORIZED
+            | StatusCode::PAYMENT_REQUIRED
+            | StatusCode::FORBIDDEN
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS
+    )
 }
 
 /// `Retry-After` as seconds or as a date.
@@ -202,30 +269,33 @@ mod tests {
 
     #[test]
     fn statuses_mean_what_they_mean() {
-        let sent = Outcome::Sent(None);
-        let failed = |status: u16| Outcome::Failed {
-            reason: format!("twilio answered {status}"),
+        let taken = Verdict::Taken(None);
+        let reason = |status: u16| format!("answered {status}");
+        let unable = |status: u16| Verdict::Unable {
+            reason: reason(status),
             retry_after: Some(Duration::from_secs(7)),
         };
-        let refused = |status: u16| Outcome::Refused(format!("twilio answered {status}"));
+        let refused = |status: u16| Verdict::Refused(reason(status));
+        let unknown = |status: u16| Verdict::Unknown(reason(status));
         for (status, expected) in [
-            (200, sent.clone()),
-            (201, sent.clone()),
-            (202, sent),
-            (302, refused(302)),
+            (200, taken.clone()),
+            (201, taken.clone()),
+            (202, taken),
+            (302, unable(302)),
             (400, refused(400)),
-            (401, refused(401)),
-            (404, refused(404)),
-            (408, failed(408)),
-            (429, failed(429)),
-            (500, failed(500)),
-            (503, failed(503)),
+            (401, unable(401)),
+            (403, unable(403)),
+            (404, unable(404)),
+            (408, unable(408)),
+            (413, refused(413)),
+            (422, refused(422)),
+            (429, unable(429)),
+            (500, unable(500)),
+            (502, unknown(502)),
+            (503, unable(503)),
+            (504, unknown(504)),
         ] {
-            assert_eq!(
-                meaning(&answer(status), "twilio", None, None),
-                expected,
-                "{status}"
-            );
+            assert_eq!(meaning(&answer(status), None, None), expected, "{status}");
         }
     }
 

@@ -4,9 +4,11 @@ use events::ids::EventId;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Bounds, DETAIL_CHARS_MAX, call, meaning};
-use crate::{schedule::Outcome, settings::ProviderUrl, texts::Mail};
+use super::{Answer, Bounds, DETAIL_CHARS_MAX, Verdict, call, meaning};
+use crate::{settings::ProviderUrl, texts::Mail};
 
+/// Its name, as in the settings, the ledger, the metrics and the spans.
+pub const NAME: &str = "sendgrid";
 /// Most fields of an error body that are named.
 const FIELDS_COUNT_MAX: usize = 5;
 
@@ -79,7 +81,7 @@ impl SendGrid {
     }
 
     /// Sends one mail to the address `to`, which names the event it is about.
-    pub async fn send(&self, to: &str, mail: &Mail, event_id: EventId) -> Outcome {
+    pub async fn send(&self, to: &str, mail: &Mail, event_id: EventId) -> Verdict {
         let body = Request {
             personalizations: [Personalization {
                 to: [Address { email: to }],
@@ -103,14 +105,9 @@ impl SendGrid {
             .post(self.url.clone())
             .bearer_auth(&self.api_key)
             .json(&body);
-        match call("sendgrid", request, self.bounds).await {
-            Ok(answer) => meaning(
-                &answer,
-                "sendgrid",
-                answer.message_id.clone(),
-                fields(&answer),
-            ),
-            Err(outcome) => outcome,
+        match call(NAME, request, self.bounds).await {
+            Ok(answer) => meaning(&answer, answer.message_id.clone(), fields(&answer)),
+            Err(verdict) => verdict,
         }
     }
 }

@@ -4,9 +4,11 @@ use events::ids::EventId;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Bounds, call, meaning, reference};
-use crate::{schedule::Outcome, settings::ProviderUrl};
+use super::{Answer, Bounds, Verdict, call, meaning, reference};
+use crate::settings::ProviderUrl;
 
+/// Its name, as in the settings, the ledger, the metrics and the spans.
+pub const NAME: &str = "twilio";
 const API_VERSION: &str = "2010-04-01";
 
 /// Twilio's API.
@@ -72,7 +74,7 @@ impl Twilio {
     }
 
     /// Sends one text to the number `to`.
-    pub async fn send(&self, to: &str, text: &str, event_id: EventId) -> Outcome {
+    pub async fn send(&self, to: &str, text: &str, event_id: EventId) -> Verdict {
         let mut callback = self.status_callback.clone();
         callback
             .query_pairs_mut()
@@ -88,9 +90,9 @@ impl Twilio {
             .post(self.url.clone())
             .basic_auth(&self.account.sid, Some(&self.account.auth_token))
             .form(&form);
-        match call("twilio", request, self.bounds).await {
-            Ok(answer) => meaning(&answer, "twilio", sid(&answer), code(&answer)),
-            Err(outcome) => outcome,
+        match call(NAME, request, self.bounds).await {
+            Ok(answer) => meaning(&answer, sid(&answer), code(&answer)),
+            Err(verdict) => verdict,
         }
     }
 }

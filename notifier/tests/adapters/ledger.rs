@@ -6,7 +6,7 @@ use events::Topic;
 use notifier::{
     ledger::{self, Claimed, Recorded},
     react::Channel,
-    schedule::{Outcome, Schedule, UnknownOutcomePolicy},
+    schedule::{Outcome, Receipt, Schedule, UnknownOutcomePolicy},
 };
 
 use crate::{
@@ -50,6 +50,13 @@ async fn record(database: &Database, claimed: &Claimed, outcome: Outcome) -> Vec
     };
     let mut connection = database.pool.acquire().await.unwrap();
     ledger::record(&mut connection, &[recorded]).await.unwrap()
+}
+
+fn sent(reference: Option<&str>) -> Outcome {
+    Outcome::Sent(Receipt {
+        provider: "mailgun",
+        reference: reference.map(str::to_owned),
+    })
 }
 
 #[tokio::test]
@@ -175,16 +182,14 @@ async fn a_late_outcome_counts_unless_the_row_was_claimed_again() {
         .await;
     let second = claim_one(&database, LEASE).await;
     assert!(
-        record(&database, &first, Outcome::Sent(None))
-            .await
-            .is_empty(),
+        record(&database, &first, sent(None)).await.is_empty(),
         "a fenced sender recorded"
     );
     assert_eq!(
-        record(&database, &second, Outcome::Sent(Some("id".into()))).await,
+        record(&database, &second, sent(Some("id"))).await,
         [second.standing.id]
     );
-    assert_eq!(database.number("SELECT count(*) FROM notifier.ledger WHERE status = 'sent' AND provider_reference = 'id'").await, 1);
+    assert_eq!(database.number("SELECT count(*) FROM notifier.ledger WHERE status = 'sent' AND provider = 'mailgun' AND provider_reference = 'id'").await, 1);
 
     let database = with_one_mail().await;
     let first = claim_one(&database, Duration::ZERO).await;
@@ -194,7 +199,7 @@ async fn a_late_outcome_counts_unless_the_row_was_claimed_again() {
         .is_empty()
     {}
     assert_eq!(
-        record(&database, &first, Outcome::Sent(None)).await,
+        record(&database, &first, sent(None)).await,
         [first.standing.id]
     );
     assert!(

@@ -8,7 +8,9 @@
 )]
 
 mod database;
+mod failover;
 mod ledger;
+mod providers;
 mod sending;
 mod stand_in;
 mod store;

@@ -8,7 +8,8 @@ use std::{
 
 use events::ids::OrderId;
 use notifier::{
-    courier::{Courier, Provider},
+    channel::Route,
+    courier::Courier,
     schedule::{Schedule, UnknownOutcomePolicy},
     sender::{LOOK_OVER_EVERY, SendLimits, Sender},
     texts::Texts,
@@ -21,11 +22,11 @@ use uuid::Uuid;
 
 use crate::{
     database::Database,
-    stand_in::{StandIn, TIMEOUT, nobody, sendgrid, sendgrid_status},
+    stand_in::{StandIn, TIMEOUT, mail, nobody, sendgrid_fails, sendgrid_status},
     world::{EMAIL, NAME, PHONE, User, World},
 };
 
-const SCHEDULE: Schedule = Schedule {
+pub const SCHEDULE: Schedule = Schedule {
     attempts_max: 4,
     pause_first: Duration::from_millis(20),
     pause_max: Duration::from_millis(100),
@@ -33,7 +34,7 @@ const SCHEDULE: Schedule = Schedule {
     contact_wait_max: Duration::from_secs(1),
     unknown_outcome: UnknownOutcomePolicy::Resend,
 };
-const HOLD: Schedule = Schedule {
+pub const HOLD: Schedule = Schedule {
     unknown_outcome: UnknownOutcomePolicy::Hold,
     ..SCHEDULE
 };
@@ -42,24 +43,24 @@ const LIMITS: SendLimits = SendLimits {
     lease: Duration::from_millis(1_500),
     attempt_time_max: Duration::from_millis(800),
 };
-const ALL_SETTLED: &str =
+pub const ALL_SETTLED: &str =
     "SELECT NOT EXISTS (SELECT FROM notifier.ledger WHERE status IN ('due', 'sending'))";
 
 /// A sender that runs.
-struct Running {
+pub struct Running {
     task: JoinHandle<anyhow::Result<()>>,
     shutdown: CancellationToken,
-    wake: Arc<Notify>,
+    pub wake: Arc<Notify>,
 }
 
 impl Running {
-    fn start(database: &Database, provider: Provider, schedule: Schedule) -> Self {
-        Self::with_limits(database, provider, schedule, LIMITS)
+    pub fn start(database: &Database, route: Route, schedule: Schedule) -> Self {
+        Self::with_limits(database, route, schedule, LIMITS)
     }
 
     fn with_limits(
         database: &Database,
-        provider: Provider,
+        route: Route,
         schedule: Schedule,
         limits: SendLimits,
     ) -> Self {
@@ -68,7 +69,7 @@ impl Running {
         let sender = Sender {
             pool: database.pool.clone(),
             courier: Courier {
-                provider,
+                route: Arc::new(route),
                 texts,
                 keys: database.keys.clone(),
             },
@@ -85,14 +86,14 @@ impl Running {
         }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap();
     }
 }
 
 /// A database in which one user registered: one mail is due.
-async fn one_mail() -> Database {
+pub async fn one_mail() -> Database {
     let database = Database::fresh().await;
     let user = User::new(&database).await;
     World::default()
@@ -256,7 +257,7 @@ async fn what_keeps_failing_is_a_dead_letter() {
 
 #[tokio::test]
 async fn what_is_refused_is_a_dead_letter_at_once() {
-    for status in [400, 401, 302] {
+    for status in [400, 413] {
         let dead = one_mail_under(SCHEDULE, &[sendgrid_status(status, 1)]).await;
         let reason = format!("sendgrid answered {status}");
         assert_eq!(dead, (row("dead", 1, 0, Some(&reason)), 0));
@@ -264,13 +265,26 @@ async fn what_is_refused_is_a_dead_letter_at_once() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_a_refusal() {
+async fn what_is_about_our_account_is_tried_again() {
+    for status in [401, 403, 302] {
+        let sent = one_mail_under(SCHEDULE, &[sendgrid_status(status, 1)]).await;
+        assert_eq!(sent, (row("sent", 2, 0, None), 1));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_a_failure_that_is_said() {
     let (database, providers) = (one_mail().await, StandIn::start());
-    let sender = Running::start(&database, providers.email_with("SG.wrong"), SCHEDULE);
+    let sender = Running::start(&database, providers.mail(&["sendgrid stranger"]), SCHEDULE);
     database.until(ALL_SETTLED).await;
     assert_eq!(
         only_row(&database).await,
-        row("dead", 1, 0, Some("sendgrid answered 401"))
+        row(
+            "dead",
+            4,
+            0,
+            Some("given up after 4 attempts; the last: sendgrid answered 401")
+        )
     );
     sender.stop().await;
 }
@@ -278,20 +292,25 @@ async fn a_wrong_key_is_a_refusal() {
 #[tokio::test]
 async fn no_answer_or_a_broken_connection_is_an_unknown_outcome_and_sent_again() {
     for kind in ["hang", "reset"] {
-        let sent = one_mail_under(SCHEDULE, &[sendgrid(kind, 1)]).await;
+        let sent = one_mail_under(SCHEDULE, &[sendgrid_fails(kind, 1)]).await;
         assert_eq!(sent, (row("sent", 2, 1, None), 1), "{kind}");
     }
 }
 
 #[tokio::test]
 async fn what_was_taken_without_an_answer_is_sent_again_or_held_as_the_policy_says() {
-    let sent_twice = one_mail_under(SCHEDULE, &[sendgrid("accept_then_hang", 1)]).await;
+    let sent_twice = one_mail_under(SCHEDULE, &[sendgrid_fails("accept_then_hang", 1)]).await;
     assert_eq!(sent_twice, (row("sent", 2, 1, None), 2));
-    let held = one_mail_under(HOLD, &[sendgrid("accept_then_hang", 1)]).await;
+    let held = one_mail_under(HOLD, &[sendgrid_fails("accept_then_hang", 1)]).await;
     assert_eq!(
         held,
         (
-            row("dead", 1, 1, Some("outcome unknown: no answer in time")),
+            row(
+                "dead",
+                1,
+                1,
+                Some("outcome unknown: sendgrid gave no answer in time")
+            ),
             1
         )
     );
@@ -323,9 +342,9 @@ async fn a_success_counts_even_with_an_unreadable_body() {
 #[tokio::test]
 async fn where_nobody_listens_nothing_was_sent_for_certain() {
     let database = one_mail().await;
-    let sender = Running::start(&database, nobody(), HOLD);
+    let sender = Running::start(&database, mail(vec![nobody()]), HOLD);
     database.until(ALL_SETTLED).await;
-    let reason = "given up after 4 attempts; the last: cannot connect";
+    let reason = "given up after 4 attempts; the last: sendgrid cannot be reached";
     assert_eq!(only_row(&database).await, row("dead", 4, 0, Some(reason)));
     sender.stop().await;
 }
@@ -455,7 +474,7 @@ async fn at_the_end_what_is_being_sent_is_finished_and_the_rest_put_back() {
 #[tokio::test]
 async fn a_sender_that_dies_between_sending_and_recording_leaves_an_unknown_outcome() {
     let (database, providers) = (one_mail().await, StandIn::start());
-    providers.fail(sendgrid("accept_then_hang", 1)).await;
+    providers.fail(sendgrid_fails("accept_then_hang", 1)).await;
     let first = Running::start(&database, providers.email(), SCHEDULE);
     let arrived = async {
         while providers.messages().await.is_empty() {

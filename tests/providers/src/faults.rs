@@ -25,7 +25,7 @@ pub const HANG_MS_DEFAULT: u64 = 120_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Answers with `status` (500 unless given) and `retry_after`; nothing is kept.
+    /// Answers with `status` (500 unless given, by SMTP 451) and `retry_after`; nothing is kept.
     Status,
     /// Never answers; nothing is kept. The connection is closed after `delay_ms`.
     Hang,
@@ -37,15 +37,31 @@ pub enum Kind {
     Slow,
 }
 
+/// Where in an SMTP session a failure sets in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// When a client connects.
+    Connect,
+    /// When the recipient is named.
+    Recipient,
+    /// When the whole mail is there.
+    #[default]
+    Message,
+}
+
 /// A failure as ordered by `POST /faults`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Whose API fails.
+    /// Who fails.
     pub provider: Provider,
+    /// Where it sets in, [`Stage::Message`] unless given; only of SMTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Stage>,
     /// What goes wrong.
     pub kind: Kind,
-    /// The status to answer with, 200 to 599; only of [`Kind::Status`].
+    /// The status to answer with, 200 to 599, by SMTP 400 to 599; only of [`Kind::Status`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// The `Retry-After` to answer with, in seconds; only of [`Kind::Status`].
@@ -62,6 +78,9 @@ pub struct Fault {
 impl Fault {
     /// What is wrong with the order, if anything.
     fn complaint(&self) -> Option<String> {
+        if let Some(complaint) = self.complaint_about_smtp() {
+            return Some(complaint);
+        }
         let only_status = self.status.is_some() || self.retry_after.is_some();
         if only_status && self.kind != Kind::Status {
             return Some("status and retry_after belong to the kind status".to_owned());
@@ -89,7 +108,26 @@ impl Fault {
         None
     }
 
-    fn delay(&self) -> Duration {
+    fn complaint_about_smtp(&self) -> Option<String> {
+        if self.provider != Provider::Smtp {
+            return self
+                .at
+                .map(|_| "at belongs to the provider smtp".to_owned());
+        }
+        if self.retry_after.is_some() {
+            return Some("smtp has no retry_after".to_owned());
+        }
+        if self.status.is_some_and(|status| status < 400) {
+            return Some("status must be between 400 and 599".to_owned());
+        }
+        let at_the_end = self.at.unwrap_or_default() == Stage::Message;
+        (self.kind == Kind::AcceptThenHang && !at_the_end)
+            .then(|| "accept_then_hang needs the whole mail".to_owned())
+    }
+
+    /// How long it delays or hangs.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
         Duration::from_millis(self.delay_ms.unwrap_or(HANG_MS_DEFAULT))
     }
 }
@@ -132,9 +170,17 @@ impl Faults {
     /// The fault that applies to this request, which counts as met.
     #[must_use]
     pub fn meet(&self, provider: Provider) -> Option<Fault> {
+        self.meet_at(provider, Stage::default())
+    }
+
+    /// The fault that applies to this stage of a session, which counts as met.
+    #[must_use]
+    pub fn meet_at(&self, provider: Provider, stage: Stage) -> Option<Fault> {
         let mut ordered = self.0.lock();
         let next = ordered.iter_mut().find(|o| {
-            o.fault.provider == provider && o.fault.times.is_none_or(|times| o.met < times)
+            o.fault.provider == provider
+                && o.fault.at.unwrap_or_default() == stage
+                && o.fault.times.is_none_or(|times| o.met < times)
         })?;
         next.met = next.met.saturating_add(1);
         Some(next.fault.clone())
@@ -240,6 +286,7 @@ mod tests {
         let (status, retry_after, delay_ms) = (None, None, None);
         Fault {
             provider,
+            at: None,
             kind: Kind::Status,
             status,
             retry_after,
@@ -306,6 +353,36 @@ mod tests {
             Fault {
                 times: Some(0),
                 ..base.clone()
+            },
+        ];
+        for order in bad {
+            assert!(Faults::default().order(order.clone()).is_err(), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_smtp_sets_in_where_it_was_ordered() {
+        let faults = Faults::default();
+        let at = |at| Fault {
+            at,
+            ..fault(Provider::Smtp, None)
+        };
+        faults.order(at(Some(Stage::Recipient))).unwrap();
+        assert!(faults.meet_at(Provider::Smtp, Stage::Connect).is_none());
+        assert!(faults.meet_at(Provider::Smtp, Stage::Recipient).is_some());
+        assert!(faults.meet(Provider::Smtp).is_none());
+        let bad = [
+            Fault {
+                status: Some(250),
+                ..at(None)
+            },
+            Fault {
+                kind: Kind::AcceptThenHang,
+                ..at(Some(Stage::Connect))
+            },
+            Fault {
+                provider: Provider::Mailgun,
+                ..at(Some(Stage::Connect))
             },
         ];
         for order in bad {

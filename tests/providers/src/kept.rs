@@ -7,14 +7,31 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// Whose API a message came through.
+/// Which way a message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
     /// SendGrid's mail send.
     Sendgrid,
+    /// Mailgun's messages.
+    Mailgun,
+    /// SMTP submission.
+    Smtp,
     /// Twilio's programmable messaging.
     Twilio,
+}
+
+impl Provider {
+    /// The name for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sendgrid => "SendGrid",
+            Self::Mailgun => "Mailgun",
+            Self::Smtp => "SMTP",
+            Self::Twilio => "Twilio",
+        }
+    }
 }
 
 /// How a message would reach its recipient.
@@ -30,7 +47,7 @@ pub enum Channel {
 /// One message to one recipient, as accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Message {
-    /// The provider's id of the message.
+    /// The provider's id of the message; of one that came by SMTP its Message-ID.
     pub id: String,
     /// Whose API it came through.
     pub provider: Provider,

@@ -1,17 +1,23 @@
 //! Stand-in for the providers of e-mail and SMS.
 //!
 //! It speaks the part of each provider's HTTP API that the notifier uses, as the provider's
-//! public description says: authentication, required fields, answers, error bodies. It keeps what
-//! it got (`GET /messages`, a page for people at `/`) and fails when told to (`POST /faults`).
+//! public description says: authentication, required fields, answers, error bodies; and takes mail
+//! by SMTP under TLS. It keeps what it got (`GET /messages`, a page for people at `/`) and fails
+//! when told to (`POST /faults`).
 //!
-//! One module per provider ([`sendgrid`], [`twilio`]); a further provider is a module with one
-//! handler of the same shape, a variant of [`kept::Provider`], and a line in [`serve`].
+//! One module per provider ([`sendgrid`], [`mailgun`], [`twilio`], [`smtp`]); a further provider
+//! with an HTTP API is a module with one handler of the same shape, a variant of
+//! [`kept::Provider`], and a line in [`serve`].
 
+pub mod certificate;
 pub mod control;
 pub mod faults;
 pub mod kept;
+pub mod mailgun;
+pub mod mime;
 pub mod page;
 pub mod sendgrid;
+pub mod smtp;
 pub mod twilio;
 
 use std::net::TcpListener;
@@ -39,6 +45,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(120);
 pub struct Credentials {
     /// SendGrid: the bearer token.
     pub sendgrid_api_key: String,
+    /// Mailgun: the key, its Basic password.
+    pub mailgun_api_key: String,
+    /// Mailgun: the sending domain.
+    pub mailgun_domain: String,
+    /// SMTP: the user name.
+    pub smtp_username: String,
+    /// SMTP: the password.
+    pub smtp_password: String,
     /// Twilio: the account, also the Basic user name.
     pub twilio_account_sid: String,
     /// Twilio: the Basic password.
@@ -52,6 +66,8 @@ pub struct Settings {
     pub credentials: Credentials,
     /// How many messages are kept; beyond it the oldest are dropped.
     pub messages_count_max: usize,
+    /// Where mail is taken by SMTP.
+    pub smtp: Vec<smtp::Door>,
 }
 
 /// What the handlers share.
@@ -64,22 +80,26 @@ pub struct Shared {
     pub faults: Faults,
 }
 
-/// Starts serving on a bound listener. The answer is a future that ends when the server is stopped
-/// (SIGTERM, SIGINT, or its handle).
+/// Starts serving on bound listeners; to be called within a runtime. The answer is a future that ends
+/// when the HTTP server is stopped (SIGTERM, SIGINT, or its handle); mail is taken as long as the runtime runs.
 ///
 /// # Errors
-/// When the listener cannot be taken over.
+/// When a listener cannot be taken over.
 pub fn serve(listener: TcpListener, settings: Settings) -> std::io::Result<Server> {
     let shared = web::Data::new(Shared {
         credentials: settings.credentials,
         kept: Kept::new(settings.messages_count_max, MESSAGES_BYTES_MAX),
         faults: Faults::default(),
     });
+    for door in settings.smtp {
+        door.open(shared.clone().into_inner())?;
+    }
     let server = HttpServer::new(move || {
         App::new()
             .app_data(shared.clone())
             .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
             .configure(sendgrid::routes)
+            .configure(mailgun::routes)
             .configure(twilio::routes)
             .configure(control::routes)
             .configure(page::routes)

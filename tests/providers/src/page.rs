@@ -88,9 +88,9 @@ fn render(found: &Found, dropped: u64) -> String {
 }
 
 fn render_message(page: &mut String, message: &Message) {
-    let (kind, provider) = match message.channel {
-        Channel::Email => ("E-mail", "SendGrid"),
-        Channel::Sms => ("SMS", "Twilio"),
+    let kind = match message.channel {
+        Channel::Email => "E-mail",
+        Channel::Sms => "SMS",
     };
     let title = message.subject.as_deref().unwrap_or(kind);
     let received_at = message.received_at.format(&Rfc3339).unwrap_or_default();
@@ -101,7 +101,7 @@ fn render_message(page: &mut String, message: &Message) {
     let facts = [
         ("To", message.to.as_str()),
         ("From", message.from.as_str()),
-        ("Through", provider),
+        ("Through", message.provider.name()),
         ("Received", received_at.as_str()),
         (
             "Event",

@@ -10,6 +10,8 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
 const KEY: &str = "SG.key";
+const MAILGUN_KEY: &str = "mailgun-key";
+const MAILGUN_DOMAIN: &str = "mg.example.com";
 const SID: &str = "AC0123456789abcdef0123456789abcdef";
 const TOKEN: &str = "token";
 
@@ -26,6 +28,10 @@ fn start(messages_count_max: usize) -> Providers {
     let address = listener.local_addr().unwrap();
     let credentials = Credentials {
         sendgrid_api_key: KEY.to_owned(),
+        mailgun_api_key: MAILGUN_KEY.to_owned(),
+        mailgun_domain: MAILGUN_DOMAIN.to_owned(),
+        smtp_username: String::new(),
+        smtp_password: String::new(),
         twilio_account_sid: SID.to_owned(),
         twilio_auth_token: TOKEN.to_owned(),
     };
@@ -34,6 +40,7 @@ fn start(messages_count_max: usize) -> Providers {
         Settings {
             credentials,
             messages_count_max,
+            smtp: Vec::new(),
         },
     )
     .unwrap();
@@ -61,6 +68,13 @@ impl Providers {
             .post(self.url("/v3/mail/send"))
             .bearer_auth(KEY)
             .json(&body)
+    }
+
+    fn mailgun(&self, domain: &str, key: &str, fields: &[(&str, &str)]) -> RequestBuilder {
+        self.client
+            .post(self.url(&format!("/v3/{domain}/messages")))
+            .basic_auth("api", Some(key))
+            .form(fields)
     }
 
     fn sms(&self, to: &str) -> RequestBuilder {
@@ -420,4 +434,51 @@ async fn it_says_that_it_is_healthy_and_what_is_not_there() {
         nothing.headers().get("Content-Type").unwrap(),
         "application/problem+json"
     );
+}
+
+const MAIL: [(&str, &str); 6] = [
+    ("from", "shop@example.com"),
+    ("to", "jo@example.com"),
+    ("subject", "Заказ"),
+    ("text", "да & нет"),
+    ("html", "<p>да</p>"),
+    ("v:event_id", "e3"),
+];
+
+#[actix_web::test]
+async fn a_mail_is_taken_and_refused_as_mailgun_does_it() {
+    let providers = start(10);
+    let (status, queued) =
+        status_and_json(providers.mailgun(MAILGUN_DOMAIN, MAILGUN_KEY, &MAIL)).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(queued["message"], "Queued. Thank you.");
+    let kept = providers.messages("").await;
+    let item = &kept["items"][0];
+    for (name, expected) in [
+        ("id", queued["id"].as_str().unwrap()),
+        ("provider", "mailgun"),
+        ("to", "jo@example.com"),
+        ("subject", "Заказ"),
+        ("text", "да & нет"),
+        ("html", "<p>да</p>"),
+        ("event_id", "e3"),
+    ] {
+        assert_eq!(item[name], expected, "{name}");
+    }
+    let other = providers.mailgun("other.example.com", MAILGUN_KEY, &MAIL);
+    assert_eq!(status_and_json(other).await.0, StatusCode::NOT_FOUND);
+    let (status, why) =
+        status_and_json(providers.mailgun(MAILGUN_DOMAIN, MAILGUN_KEY, &MAIL[..1])).await;
+    assert_eq!(
+        (status, &why["message"]),
+        (StatusCode::BAD_REQUEST, &json!("to parameter is missing"))
+    );
+    let stranger = providers
+        .mailgun(MAILGUN_DOMAIN, "wrong", &MAIL)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(stranger.text().await.unwrap(), "Forbidden");
+    assert_eq!(providers.messages("").await["total"], 1);
 }

@@ -9,7 +9,7 @@ use end_to_end::{
     eventually,
     log::events_of,
     orders::order_request,
-    people::{registered_user, unique},
+    people::{User, registered_user, registered_user_with_phone, unique},
     postbox::{break_provider, ledger_of, mend_providers, met_faults, sent_to},
     stack::{
         BACK_WITHIN, OwnProcess, counter, read_models_equal_the_log, ready, recovers, run, stack,
@@ -131,8 +131,8 @@ fn a_notifier_that_is_killed_while_it_sends_loses_nothing_and_repeats_only_what_
         // taken up soon.
         let settings = [
             ("NOTIFIER_LISTEN", notifier_url().replace("http://", "")),
-            ("PROVIDER_TIMEOUT_MS", "20000".to_owned()),
-            ("SEND_LEASE_SECONDS", "25".to_owned()),
+            ("PROVIDER_TIMEOUT_MS", "12000".to_owned()),
+            ("SEND_LEASE_SECONDS", "29".to_owned()),
         ];
         let settings: Vec<(&str, &str)> = settings
             .iter()
@@ -165,12 +165,7 @@ fn a_notifier_that_is_killed_while_it_sends_loses_nothing_and_repeats_only_what_
         mend_providers().await;
         stack(&["start", "notifier"]).await;
 
-        let announced: Vec<uuid::Uuid> = events_of(Topic::Orders)
-            .await
-            .iter()
-            .filter(|each| matches!(&each.envelope.event, Event::OrderCreated(fact) if fact.customer_id.to_string() == customer.id))
-            .map(|each| each.envelope.metadata.event_id.0)
-            .collect();
+        let announced = announced_to(&customer).await;
         assert_eq!(announced.len(), 20);
         sent_once(&customer, &announced).await;
         let unknown = ledger_of(&customer.id)
@@ -194,28 +189,39 @@ fn a_killed_notifier_catches_up() {
 #[test]
 fn a_provider_that_fails_is_tried_again_and_told_once() {
     alone(async {
-        let customer = registered_user().await;
+        // Nobody takes over from the only provider of SMS.
+        let (customer, phone) = registered_user_with_phone().await;
         for fault in [
-            json!({"provider": "sendgrid", "kind": "status", "status": 429, "retry_after": 1, "times": 2}),
-            json!({"provider": "sendgrid", "kind": "status", "status": 503, "times": 2}),
+            json!({"provider": "twilio", "kind": "status", "status": 429, "retry_after": 1, "times": 2}),
+            json!({"provider": "twilio", "kind": "status", "status": 503, "times": 2}),
         ] {
             break_provider(&fault).await;
         }
         for _ in 0..4 {
             customer.creates(&order_request()).await;
         }
-        let events = events_of(Topic::Orders).await;
-        let announced: Vec<uuid::Uuid> = events
-            .iter()
-            .filter(|each| matches!(&each.envelope.event, Event::OrderCreated(fact) if fact.customer_id.to_string() == customer.id))
-            .map(|each| each.envelope.metadata.event_id.0)
-            .collect();
+        let announced = announced_to(&customer).await;
         sent_once(&customer, &announced).await;
         let mails = sent_to(&customer.email).await;
         assert_eq!(mails.len(), 5, "the welcome and four orders: {mails:?}");
+        let mut told: Vec<_> = sent_to(&phone).await;
+        told.sort_by_key(|text| text.event_id.clone());
+        told.dedup_by_key(|text| text.event_id.clone());
+        assert_eq!(told.len(), 4, "four orders: {told:?}");
+        assert_eq!(sent_to(&phone).await.len(), 4, "each once");
         assert_eq!(met_faults().await, [2, 2], "requests that failed");
         mend_providers().await;
     });
+}
+
+/// The events of the orders that the customer created.
+async fn announced_to(customer: &User) -> Vec<uuid::Uuid> {
+    events_of(Topic::Orders)
+        .await
+        .iter()
+        .filter(|each| matches!(&each.envelope.event, Event::OrderCreated(fact) if fact.customer_id.to_string() == customer.id))
+        .map(|each| each.envelope.metadata.event_id.0)
+        .collect()
 }
 
 #[test]

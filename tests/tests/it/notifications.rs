@@ -3,11 +3,19 @@
 use std::collections::BTreeMap;
 
 use end_to_end::{
-    beside_others, eventually,
+    alone, beside_others,
+    environment::notifier_url,
+    eventually,
     log::{events_of, name},
     orders::order_request,
-    people::{User, admin, registered_user, registered_user_with_phone},
-    postbox::{DELIVERED_WITHIN, Message, sent_to, settled},
+    people::{
+        User, admin, register, registered_user, registered_user_with_phone, registration,
+        unique_email, unique_phone,
+    },
+    postbox::{
+        DELIVERED_WITHIN, Message, break_provider, ledger_of, mend_providers, sent_to, settled,
+    },
+    stack::counter,
 };
 use events::{Event, Topic, ids::StreamId};
 use reqwest::Method;
@@ -185,5 +193,165 @@ fn what_changes_nothing_is_not_told() {
             3,
             "welcome, created, cancelled"
         );
+    });
+}
+
+/// Somebody of this locale registers, orders and cancels; the three mails, the two texts.
+async fn told_in(locale: &str, reason: &str) -> (String, Vec<Message>, Vec<Message>) {
+    let (email, phone) = (unique_email(), unique_phone());
+    let mut body = registration(&email);
+    body["locale"] = json!(locale);
+    body["phone"] = json!(phone);
+    let user = register(&body).await;
+    let id = user.creates(&order_request()).await.text("id");
+    let cancel = user.command(Method::POST, &format!("/orders/{id}/cancel"));
+    cancel.json(&json!({"reason": reason})).send().await.is(200);
+    let found = eventually("three mails and two SMS", DELIVERED_WITHIN, async || {
+        let (mails, texts) = (sent_to(&email).await, sent_to(&phone).await);
+        if (mails.len(), texts.len()) == (3, 2) {
+            Ok((mails, texts))
+        } else {
+            Err(format!("{mails:?} {texts:?}"))
+        }
+    });
+    let (mails, texts) = found.await;
+    (id, mails, texts)
+}
+
+#[test]
+fn everybody_is_told_in_his_own_language() {
+    beside_others(async {
+        // Tags and templates in what a user wrote come out as he wrote them.
+        let reason = "<b>zu spät</b> {{ order.id }}";
+        for (locale, subjects, words, sms) in [
+            (
+                "de-AT",
+                [
+                    "Willkommen bei Orderlog",
+                    "Ihre Bestellung {} ist eingegangen",
+                    "Ihre Bestellung {} wurde storniert",
+                ],
+                [
+                    "Guten Tag Ada Lovelace,",
+                    "Umfang: 1 Position\n",
+                    "Summe: 25,00 EUR\n",
+                    "Grund: ",
+                ],
+                "Orderlog: Ihre Bestellung {} (25,00 EUR) wurde storniert.",
+            ),
+            (
+                "ru",
+                [
+                    "Добро пожаловать в Orderlog",
+                    "Ваш заказ {} получен",
+                    "Ваш заказ {} отменён",
+                ],
+                [
+                    "Здравствуйте, Ada Lovelace!",
+                    "Состав: 1 позиция\n",
+                    "Сумма: 25,00 EUR\n",
+                    "Причина: ",
+                ],
+                "Orderlog: Ваш заказ {} (25,00 EUR) отменён.",
+            ),
+            (
+                "fr-CA",
+                [
+                    "Welcome to Orderlog",
+                    "Your order {} has been received",
+                    "Your order {} has been cancelled",
+                ],
+                [
+                    "Hello Ada Lovelace,",
+                    "Contents: 1 item\n",
+                    "Total: 25.00 EUR\n",
+                    "Reason: ",
+                ],
+                "Orderlog: your order {} (25.00 EUR) has been cancelled.",
+            ),
+        ] {
+            let (id, mails, texts) = told_in(locale, reason).await;
+            let all: String = mails
+                .iter()
+                .filter_map(|mail| mail.text.as_deref())
+                .collect();
+            for subject in subjects {
+                let subject = subject.replace("{}", &id);
+                assert!(
+                    mails
+                        .iter()
+                        .any(|mail| mail.subject.as_ref() == Some(&subject)),
+                    "{subject}: {mails:?}"
+                );
+            }
+            for word in words {
+                assert!(all.contains(word), "{word:?}: {all}");
+            }
+            assert!(all.contains(reason), "{all}");
+            let html: String = mails
+                .iter()
+                .filter_map(|mail| mail.html.as_deref())
+                .collect();
+            assert!(
+                html.contains("&lt;b&gt;zu spät") && !html.contains("<b>"),
+                "{html}"
+            );
+            let sms = sms.replace("{}", &id);
+            assert!(
+                texts.iter().any(|text| text.text.as_ref() == Some(&sms)),
+                "{sms}: {texts:?}"
+            );
+        }
+    });
+}
+
+/// An order's mail while providers fail; who took it, as the stand-in and the ledger say.
+async fn taken_by(user: &User) -> (Vec<String>, Option<String>) {
+    let id = user.creates(&order_request()).await.text("id");
+    let events = events_about(&[&id]).await;
+    let event: uuid::Uuid = events[0].0.parse().unwrap();
+    settled(&user.id, &[event], DELIVERED_WITHIN).await;
+    let mails = sent_to(&user.email).await;
+    let about_it = mails
+        .into_iter()
+        .filter(|mail| mail.event_id == Some(event.to_string()));
+    let rows = ledger_of(&user.id).await;
+    let row = rows
+        .into_iter()
+        .find(|row| row.event_id == event && row.channel == "email");
+    (
+        about_it.map(|mail| mail.provider).collect(),
+        row.unwrap().provider,
+    )
+}
+
+#[test]
+fn when_a_provider_of_mail_fails_the_next_sends_it_once() {
+    alone(async {
+        let user = registered_user().await;
+        all_settled(&user, &events_about(&[&user.id]).await).await;
+        let failovers = |from: &str, to: &str| {
+            let name = format!(
+                "notifier_failovers_total{{channel=\"email\",from=\"{from}\",to=\"{to}\"}}"
+            );
+            async move { counter(&notifier_url(), &name).await }
+        };
+        let before = (
+            failovers("sendgrid", "mailgun").await,
+            failovers("mailgun", "smtp").await,
+        );
+        let by = |name: &str| (vec![name.to_owned()], Some(name.to_owned()));
+
+        break_provider(&json!({"provider": "sendgrid", "kind": "status", "status": 503})).await;
+        assert_eq!(taken_by(&user).await, by("mailgun"));
+        break_provider(&json!({"provider": "mailgun", "kind": "status", "status": 500})).await;
+        assert_eq!(taken_by(&user).await, by("smtp"));
+        mend_providers().await;
+
+        let after = (
+            failovers("sendgrid", "mailgun").await,
+            failovers("mailgun", "smtp").await,
+        );
+        assert_eq!((after.0 - before.0, after.1 - before.1), (2.0, 1.0));
     });
 }
