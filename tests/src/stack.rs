@@ -127,14 +127,27 @@ pub async fn recovers(name: &str, serves: impl AsyncFnOnce()) {
 
 /// The value of a counter that a service shows, all its series together; fails when it shows none.
 pub async fn counter(base: &str, name: &str) -> f64 {
+    counter_of(base, name, &[]).await
+}
+
+/// The same of those of its series that have these labels.
+pub async fn counter_of(base: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let answer = call(Method::GET, base, "/metrics").send().await.is(200);
     let text = String::from_utf8_lossy(&answer.body).into_owned();
+    let labels: Vec<String> = labels
+        .iter()
+        .map(|(label, value)| format!("{label}=\"{value}\""))
+        .collect();
     let values: Vec<f64> = text
         .lines()
         .filter_map(|line| line.strip_prefix(name)?.strip_prefix([' ', '{']))
+        .filter(|rest| labels.iter().all(|label| rest.contains(label)))
         .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
         .collect();
-    assert!(!values.is_empty(), "{base}/metrics has no {name}");
+    assert!(
+        !values.is_empty(),
+        "{base}/metrics has no {name} {labels:?}"
+    );
     values.iter().sum()
 }
 

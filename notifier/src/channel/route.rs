@@ -197,10 +197,26 @@ impl<P: Provider> Ways<P> {
             provider,
             circuit: Mutex::default(),
         };
-        Self {
+        let ways = Self {
             channel,
             ways: providers.into_iter().map(way).collect(),
             limits,
+        };
+        ways.show_zeros();
+        ways
+    }
+
+    /// What has not happened yet is shown as 0, so that its first time is an increase.
+    fn show_zeros(&self) {
+        let channel = self.channel.name();
+        for (way, next) in self.ways.iter().zip(self.ways.iter().skip(1)) {
+            let (from, to) = (way.provider.name(), next.provider.name());
+            metrics::counter!("notifier_failovers_total", "channel" => channel, "from" => from, "to" => to)
+                .absolute(0);
+        }
+        for way in &self.ways {
+            metrics::gauge!("notifier_provider_passed_over", "channel" => channel, "provider" => way.provider.name())
+                .set(0.0);
         }
     }
 

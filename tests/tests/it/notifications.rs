@@ -15,7 +15,7 @@ use end_to_end::{
     postbox::{
         DELIVERED_WITHIN, Message, break_provider, ledger_of, mend_providers, sent_to, settled,
     },
-    stack::counter,
+    stack::counter_of,
 };
 use events::{Event, Topic, ids::StreamId};
 use reqwest::Method;
@@ -330,11 +330,9 @@ fn when_a_provider_of_mail_fails_the_next_sends_it_once() {
     alone(async {
         let user = registered_user().await;
         all_settled(&user, &events_about(&[&user.id]).await).await;
-        let failovers = |from: &str, to: &str| {
-            let name = format!(
-                "notifier_failovers_total{{channel=\"email\",from=\"{from}\",to=\"{to}\"}}"
-            );
-            async move { counter(&notifier_url(), &name).await }
+        let failovers = async |from: &str, to: &str| {
+            let labels = [("channel", "email"), ("from", from), ("to", to)];
+            counter_of(&notifier_url(), "notifier_failovers_total", &labels).await
         };
         let before = (
             failovers("sendgrid", "mailgun").await,
