@@ -11,7 +11,7 @@ const PROTOS: [&str; 4] = [
     "orderlog/v1/user_service.proto",
 ];
 /// Messages that hold personal data or secrets: what `Debug` says of them is written by hand.
-const CONFIDENTIAL: [&str; 11] = [
+const CONFIDENTIAL: [&str; 12] = [
     "orderlog.v1.Address",
     "orderlog.v1.CreateOrderRequest",
     "orderlog.v1.ReplaceOrderRequest",
@@ -23,6 +23,7 @@ const CONFIDENTIAL: [&str; 11] = [
     "orderlog.v1.RefreshTokenRequest",
     "orderlog.v1.LogoutRequest",
     "orderlog.v1.UpdateProfileRequest",
+    "orderlog.v1.ChangePasswordRequest",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

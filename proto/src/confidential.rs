@@ -28,6 +28,7 @@ confidential!(
     RefreshTokenRequest,
     LogoutRequest,
     UpdateProfileRequest,
+    ChangePasswordRequest,
 );
 
 #[cfg(test)]

@@ -46,6 +46,10 @@ pub enum Ask {
     Profile(String, Value, Option<u64>),
     /// `PUT /users/{id}/role`
     Role(String, Value, Option<u64>),
+    /// `PUT /users/{id}/password`
+    Password(String, Value, Option<u64>),
+    /// `DELETE /users/{id}`
+    Erase(String, Option<u64>),
     /// `GET /orders/{id}`, after a consistency token.
     Order(String, Option<String>),
     /// `GET /orders`
@@ -139,6 +143,13 @@ fn http(token: Option<&str>, ask: Ask) -> Call {
         Ask::Role(id, body, version) => {
             let call = command(Method::PUT, &format!("/users/{id}/role"));
             expecting(call.json(&body), version)
+        }
+        Ask::Password(id, body, version) => {
+            let call = command(Method::PUT, &format!("/users/{id}/password"));
+            expecting(call.json(&body), version)
+        }
+        Ask::Erase(id, version) => {
+            expecting(command(Method::DELETE, &format!("/users/{id}")), version)
         }
         Ask::Order(id, token) => after(query(&format!("/orders/{id}")), token),
         Ask::Orders(parameters, token) => after(list("/orders", parameters), token),
@@ -234,6 +245,8 @@ async fn over_grpc(token: Option<&str>, ask: Ask) -> Outcome {
         Ask::Cancel(id, body, version) => cancel(token, id, &body, version).await,
         Ask::Profile(id, body, version) => profile(token, id, &body, version).await,
         Ask::Role(id, body, version) => role(token, id, &body, version).await,
+        Ask::Password(id, body, version) => password(token, id, &body, version).await,
+        Ask::Erase(id, version) => erase(token, id, version).await,
         Ask::Order(id, after) => order(token, id, after).await,
         Ask::Orders(parameters, after) => list_orders(token, &parameters, after).await,
         Ask::User(id, after) => user(token, id, after).await,
@@ -487,6 +500,33 @@ async fn list_users(
         json!({"items": items, "next_cursor": page.next_cursor}),
         None,
     ))
+}
+
+async fn password(
+    token: Option<&str>,
+    id: String,
+    body: &Value,
+    expected_version: Option<u64>,
+) -> Outcome {
+    let message = v1::ChangePasswordRequest {
+        id,
+        current_password: needed(body, "current_password"),
+        new_password: needed(body, "new_password"),
+        expected_version,
+    };
+    let mut client = users(Service::Commands).await;
+    let answer = client.change_password(signed(message, token)).await?;
+    Ok((Value::Null, Some(answer.into_inner().consistency_token)))
+}
+
+async fn erase(token: Option<&str>, id: String, expected_version: Option<u64>) -> Outcome {
+    let message = v1::EraseUserRequest {
+        id,
+        expected_version,
+    };
+    let mut client = users(Service::Commands).await;
+    let answer = client.erase_user(signed(message, token)).await?;
+    Ok((Value::Null, Some(answer.into_inner().consistency_token)))
 }
 
 fn parameter(parameters: &[(&str, String)], wanted: &str) -> Option<String> {

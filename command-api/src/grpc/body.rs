@@ -87,6 +87,14 @@ pub fn refresh_token(token: &str) -> Json<'_> {
     object([("refresh_token", needed(token))])
 }
 
+/// The body of `PUT /users/{id}/password`.
+pub fn password_change(message: &v1::ChangePasswordRequest) -> Json<'_> {
+    object([
+        ("current_password", needed(&message.current_password)),
+        ("new_password", needed(&message.new_password)),
+    ])
+}
+
 /// The body of `PUT /users/{id}/role`.
 pub fn new_role(message: &v1::ChangeRoleRequest) -> Json<'_> {
     let role = match v1::Role::try_from(message.role) {

@@ -1,7 +1,8 @@
 //! Commands about users and sessions.
 
 use proto::v1::{
-    self, ChangeRoleRequest, ChangeRoleResponse, LoginRequest, LoginResponse, LogoutRequest,
+    self, ChangePasswordRequest, ChangePasswordResponse, ChangeRoleRequest, ChangeRoleResponse,
+    EraseUserRequest, EraseUserResponse, LoginRequest, LoginResponse, LogoutRequest,
     LogoutResponse, RefreshTokenRequest, RefreshTokenResponse, RegisterRequest, RegisterResponse,
     UpdateProfileRequest, UpdateProfileResponse, user_service_server::UserService,
 };
@@ -9,7 +10,7 @@ use runtime::problem::Problem;
 use tonic::{Request, Response, Status};
 
 use super::{Commands, body, text};
-use crate::commands::{ChangedUser, sessions, users};
+use crate::commands::{ChangedUser, accounts, sessions, users};
 
 const TOKEN_TYPE: &str = "Bearer";
 
@@ -96,6 +97,37 @@ impl UserService for Commands {
             Ok(ChangeRoleResponse {
                 user,
                 consistency_token,
+            })
+        })
+        .await
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<ChangePasswordRequest>,
+    ) -> Result<Response<ChangePasswordResponse>, Status> {
+        self.of_caller(request, |api, caller, context, message| async move {
+            let context = context.expecting(message.expected_version);
+            let body = body::password_change(&message);
+            let done = accounts::change_password(&api, caller, context, &message.id, body).await?;
+            Ok(ChangePasswordResponse {
+                version: done.version,
+                consistency_token: text(done.token),
+            })
+        })
+        .await
+    }
+
+    async fn erase_user(
+        &self,
+        request: Request<EraseUserRequest>,
+    ) -> Result<Response<EraseUserResponse>, Status> {
+        self.of_caller(request, |api, caller, context, message| async move {
+            let context = context.expecting(message.expected_version);
+            let done = accounts::erase(&api, caller, context, &message.id).await?;
+            Ok(EraseUserResponse {
+                version: done.version,
+                consistency_token: text(done.token),
             })
         })
         .await

@@ -252,12 +252,16 @@ fn tries_are_limited_for_each_address_whatever_a_client_says_about_it() {
         let gateway = OwnGateway::start(&[("GATEWAY_CREDENTIALS_PER_MINUTE", "5")]).await;
         let (mut refused, mut passed) = (0, 0);
         for attempt in 0..20 {
-            let path = if attempt % 2 == 0 {
-                "/login"
-            } else {
-                "/register?x=1"
+            let (method, path, passes) = match attempt % 3 {
+                0 => (Method::POST, "/login", (422, "invalid")),
+                1 => (Method::POST, "/register?x=1", (422, "invalid")),
+                _ => (
+                    Method::PUT,
+                    "/users/me/password",
+                    (401, "not-authenticated"),
+                ),
             };
-            let mut tried = call(Method::POST, &gateway.url, path).json(&json!({}));
+            let mut tried = call(method, &gateway.url, path).json(&json!({}));
             for name in [
                 "x-forwarded-for",
                 "forwarded",
@@ -273,7 +277,7 @@ fn tries_are_limited_for_each_address_whatever_a_client_says_about_it() {
                 assert_eq!(answer.header("retry-after"), "12");
                 refused += 1;
             } else {
-                answer.problem(422, "invalid");
+                answer.problem(passes.0, passes.1);
                 passed += 1;
             }
         }

@@ -108,6 +108,7 @@ async fn everything(door: Door) -> Vec<(&'static str, Value)> {
     stepping(&mut story, &order).await;
     listing(&mut story).await;
     profile(&mut story, &id).await;
+    leaving(&mut story, &id).await;
     story.told
 }
 
@@ -450,6 +451,60 @@ async fn profile(story: &mut Story, id: &str) {
         let shown = story.asks_as(&admin, "as told", shown, "").await;
         assert_eq!(shown.body, told.body);
     }
+}
+
+/// Changes the password, and erases the account.
+async fn leaving(story: &mut Story, other: &str) {
+    const NEXT_PASSWORD: &str = "an even longer horse battery";
+    let user = registered_user().await;
+    story.token = user.token.clone();
+    let change = |current: &str, new: &str, version| {
+        let body = json!({"current_password": current, "new_password": new});
+        Ask::Password(user.id.clone(), body, version)
+    };
+    let nothing = Ask::Password(user.id.clone(), json!({}), None);
+    story.asks("no password", nothing, "invalid").await;
+    for (name, ask, problem) in [
+        (
+            "a wrong password",
+            change("wrong", NEXT_PASSWORD, None),
+            "invalid",
+        ),
+        ("a short one", change(PASSWORD, "short", None), "invalid"),
+        (
+            "a stale one",
+            change(PASSWORD, NEXT_PASSWORD, Some(7)),
+            "stale-version",
+        ),
+        (
+            "a new password",
+            change(PASSWORD, NEXT_PASSWORD, Some(1)),
+            "",
+        ),
+    ] {
+        story.asks(name, ask, problem).await;
+    }
+    let log_in = |password| Ask::Login(json!({"email": user.email, "password": password}));
+    story
+        .asks("the old one", log_in(PASSWORD), "not-authenticated")
+        .await;
+    let session = story.asks("the new one", log_in(NEXT_PASSWORD), "").await;
+    story.token = text(&session, "access_token");
+
+    let theirs = Ask::Erase(other.to_owned(), None);
+    story.asks("somebody else", theirs, "not-found").await;
+    let stale = Ask::Erase(user.id.clone(), Some(1));
+    story.asks("a stale end", stale, "stale-version").await;
+    let erased = Ask::Erase(user.id.clone(), Some(2));
+    let told = story.asks("erased", erased, "").await;
+    story
+        .asks("nobody", log_in(NEXT_PASSWORD), "not-authenticated")
+        .await;
+    let admin = admin().await.token;
+    let again = Ask::Erase(user.id.clone(), None);
+    story.asks_as(&admin, "erased again", again, "").await;
+    let shown = Ask::User(user.id.clone(), told.token.clone());
+    story.asks_as(&admin, "what is left", shown, "").await;
 }
 
 #[test]
