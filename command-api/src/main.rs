@@ -6,10 +6,15 @@ mod erasure_report;
 mod grpc;
 mod http;
 mod identity;
+mod measures;
 mod settings;
 mod shard;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use actix_web::web;
 use anyhow::{Context, bail};
@@ -27,7 +32,7 @@ use runtime::{
     http::Listener,
     postgres,
     retry::until_ready,
-    shutdown, telemetry, trace,
+    scrape, shutdown, telemetry, trace,
     vital::Vital,
 };
 use tokio_util::sync::CancellationToken;
@@ -87,12 +92,16 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     // Wrong secrets end the process before it touches anything.
     let published = PublicKey::read_all(&settings.keys.token_public_key_file)?;
     let tokens = web::Data::new(TokenVerifier::new(&published)?);
+    LazyLock::force(&measures::MEASURES);
     let parts = Parts::read(&settings, published)?;
     let cutoffs = auth::follow_cutoffs(
         tokens.clone().into_inner(),
         parts.pool.clone(),
         shutdown.clone(),
     );
+    let passwords = parts.passwords.clone();
+    scrape::before_each(move || passwords.report());
+    postgres::measure(&parts.pool);
 
     let slot = web::Data::new(Slot::new());
     let served = CancellationToken::new();
@@ -197,6 +206,8 @@ async fn serve_shards(
         parts.pool.clone(),
         parts.data_keys.clone(),
     );
+    let reported = shards.clone();
+    scrape::before_each(move || reported.report());
     let api = Api {
         shards,
         data_keys: parts.data_keys,

@@ -2,6 +2,7 @@
 //! transactions, reads them back, and tells who owns which shard. What the events mean is not its business.
 
 pub mod feed;
+pub mod lag;
 pub mod membership;
 pub mod record;
 pub mod registry;

@@ -13,6 +13,7 @@ use crate::{
     channel::route::{Letter, Route, TextMessage},
     contacts::{Contact, Details},
     ledger::Claimed,
+    measures,
     react::{Channel, Occasion},
     schedule::Outcome,
     texts::Texts,
@@ -113,7 +114,7 @@ impl Courier {
     async fn timed(&self, attempt: impl Future<Output = Outcome>) -> Outcome {
         let begun = Instant::now();
         let outcome = attempt.await;
-        metrics::histogram!("notification_attempt_seconds", "channel" => self.route.channel().name())
+        metrics::histogram!(measures::ATTEMPT, "channel" => self.route.channel().name())
             .record(begun.elapsed());
         outcome
     }

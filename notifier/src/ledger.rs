@@ -222,11 +222,39 @@ pub async fn expire(
     Ok(changes)
 }
 
-/// How many notifications of `channel` wait: due now or later, or being sent.
-pub async fn waiting(pool: &PgPool, channel: Channel) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT (SELECT count(*) FROM notifier.ledger WHERE status = 'due' AND channel = $1)
-              + (SELECT count(*) FROM notifier.ledger WHERE status = 'sending' AND channel = $1)",
+/// What the ledger holds of one channel that is not as it should be in the end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, sqlx::FromRow)]
+pub struct Backlog {
+    /// Notifications that are due now or later, or being sent.
+    pub waiting: i64,
+    /// Dead letters.
+    pub dead: i64,
+    /// How long the one that is due longest has been due; 0 when none is.
+    pub overdue_seconds: f64,
+    /// How long ago the oldest of those that wait was entered; 0 when none waits.
+    pub oldest_seconds: f64,
+}
+
+/// The backlog of `channel`.
+pub async fn backlog(pool: &PgPool, channel: Channel) -> Result<Backlog, sqlx::Error> {
+    // Each part by its own partial index: none holds the rows that were sent.
+    sqlx::query_as(
+        "WITH due AS (
+             SELECT count(*) AS rows, min(due_at) AS due_at, min(created_at) AS created_at
+             FROM notifier.ledger WHERE status = 'due' AND channel = $1
+         ), sending AS (
+             SELECT count(*) AS rows, min(created_at) AS created_at
+             FROM notifier.ledger WHERE status = 'sending' AND channel = $1
+         ), dead AS (
+             SELECT count(*) AS rows FROM notifier.ledger WHERE status = 'dead' AND channel = $1
+         ), seconds AS (
+             SELECT extract(epoch FROM now() - due.due_at)::float8 AS overdue,
+                    extract(epoch FROM now() - least(due.created_at, sending.created_at))::float8 AS oldest
+             FROM due, sending
+         )
+         SELECT due.rows + sending.rows AS waiting, dead.rows AS dead,
+                greatest(seconds.overdue, 0) AS overdue_seconds, greatest(seconds.oldest, 0) AS oldest_seconds
+         FROM due, sending, dead, seconds",
     )
     .bind(channel.name())
     .fetch_one(pool)

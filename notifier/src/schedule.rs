@@ -6,7 +6,7 @@ use std::time::Duration;
 /// What to do about a message that may or may not have been sent: the process died, or the provider's answer
 /// was lost, after the request had gone out. Providers offer no way to ask, so one of two promises must be
 /// given up; which one is a setting, and each case is counted in the row (`unknown_outcomes`) and in the
-/// metrics (`notifications_total{outcome="unknown"}`).
+/// metrics (`notifier_outcomes_total{outcome="unknown"}`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum UnknownOutcomePolicy {
     /// Send it again after the usual pause: nothing is lost, in rare cases somebody is told twice. The default.
@@ -88,6 +88,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every name that [`Outcome::name`] gives.
+    pub const NAMES: [&'static str; 8] = [
+        "sent",
+        "failed",
+        "unknown",
+        "refused",
+        "skipped",
+        "contact_unknown",
+        "recipient_erased",
+        "not_tried",
+    ];
+
     /// The name, as in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -24,6 +24,7 @@ use tracing::Instrument;
 use crate::{
     courier::Courier,
     ledger::{self, Claimed, Recorded},
+    measures,
     react::Channel,
     schedule::{Outcome, Schedule, Status},
 };
@@ -194,9 +195,8 @@ impl Sender {
             );
             self.count("unknown", ledger::is_dead(&each.change));
         }
-        let waiting = in_time(ledger::waiting(&self.pool, self.channel())).await?;
-        metrics::gauge!("notifier_ledger_due", "channel" => self.channel().name())
-            .set(waiting as f64);
+        let backlog = in_time(ledger::backlog(&self.pool, self.channel())).await?;
+        measures::backlog(self.channel(), backlog);
         Ok(())
     }
 
@@ -230,7 +230,7 @@ impl Sender {
                     outcome = name,
                     "came too late: the row was claimed again"
                 );
-                self.count("too_late", false);
+                self.count(measures::TOO_LATE, false);
             }
         }
         let due_again = changes
@@ -312,12 +312,7 @@ impl Sender {
     }
 
     fn count(&self, outcome: &'static str, is_dead: bool) {
-        let channel = self.channel().name();
-        metrics::counter!("notifications_total", "channel" => channel, "outcome" => outcome)
-            .increment(1);
-        if is_dead {
-            metrics::counter!("notification_dead_letters_total", "channel" => channel).increment(1);
-        }
+        measures::outcome(self.channel(), outcome, is_dead);
     }
 
     fn channel(&self) -> Channel {

@@ -1,6 +1,6 @@
 //! `notifier serve`: starts everything, in the order in which it is needed, and waits for the end.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use event_log::Schemas;
 use events::Topic;
@@ -11,12 +11,13 @@ use runtime::{
     postgres, retry, shutdown, telemetry, trace,
     vital::Vital,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     channel::Route,
     courier::Courier,
-    providers,
+    lag, measures, providers,
     sender::{SendLimits, Sender},
     settings::Settings,
     store,
@@ -34,6 +35,7 @@ const HTTP_WORKERS: usize = 1;
 pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::init("notifier", &settings.log_filter)?;
     trace::start("notifier", None, &settings.tracing)?;
+    measures::enter();
     let limits = settings.sending.limits()?;
     let texts = Arc::new(Texts::load()?);
     let routes = providers::routes(&settings.providers, &settings.sending)?;
@@ -75,6 +77,7 @@ async fn notify(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let pool = postgres::pool(&settings.postgres, "notifier");
+    postgres::measure(&pool);
     let (ledger, registry) = (health.component("postgres"), health.component("registry"));
     let migrate = || store::migrate(&pool);
     if retry::until_ready(&ledger, postgres::START_HINT, &shutdown, migrate)
@@ -109,16 +112,20 @@ async fn notify(
         vital.spawn(format!("sender {}", channel.name()), sender.run());
     }
     for topic in Topic::ALL {
+        let (reached, told) = watch::channel(BTreeMap::new());
         let worker = Worker {
             topic,
             kafka: settings.kafka.clone(),
             schemas: Arc::clone(&schemas),
             pool: pool.clone(),
             wake: wake.clone(),
+            reached,
             component: health.component(format!("feed {}", topic.name())),
             shutdown: shutdown.clone(),
         };
         vital.spawn(format!("feed {}", topic.name()), worker.run());
+        let lag = lag::report(topic, settings.kafka.clone(), told, shutdown.clone());
+        vital.spawn(format!("lag of {}", topic.name()), lag);
     }
     vital.run().await
 }

@@ -15,10 +15,11 @@ use events::Topic;
 use futures_util::FutureExt;
 use runtime::{health::Component, retry::Backoff};
 use sqlx::PgPool;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    measures,
     react::Channel,
     store::{self, NewlyDue, Step, StoreError},
 };
@@ -68,6 +69,8 @@ pub struct Worker {
     pub pool: PgPool,
     /// Wakes the senders.
     pub wake: Wake,
+    /// Told how far it is, past everything that is not handed out.
+    pub reached: watch::Sender<BTreeMap<u16, i64>>,
     /// How it is.
     pub component: Component,
     /// Cancelled when the process is to end.
@@ -142,6 +145,7 @@ impl Worker {
         )
         .await?;
         self.component.ready();
+        self.reached.send_replace(positions.clone());
         let mut caught_up = BTreeSet::new();
         loop {
             let mut gathered = Gathered::default();
@@ -152,6 +156,12 @@ impl Worker {
                 gathered.take(item?);
             }
             self.apply(&mut positions, &gathered).await?;
+            self.reached.send_modify(|reached| {
+                for (partition, position) in gathered.reached.iter().chain(&gathered.caught_up) {
+                    let place = reached.entry(*partition).or_insert(0);
+                    *place = (*place).max(*position);
+                }
+            });
             for (partition, position) in &gathered.caught_up {
                 if caught_up.insert(*partition) {
                     tracing::info!(topic = self.topic.name(), partition, position, "caught up");
@@ -182,15 +192,9 @@ impl Worker {
         let applied = store::apply(&self.pool, self.topic, &steps, &gathered.records);
         let newly_due = in_time(applied).await?;
         self.wake.all(&newly_due);
-        metrics::counter!("notifier_events_total", "topic" => self.topic.name())
-            .increment(gathered.records.len() as u64);
+        measures::events(self.topic, gathered.records.len());
         for step in steps {
             positions.insert(step.partition, step.to);
-            let labels = [
-                ("topic", self.topic.name().to_owned()),
-                ("partition", step.partition.to_string()),
-            ];
-            metrics::gauge!("notifier_position", &labels).set(step.to as f64);
         }
         Ok(())
     }
@@ -226,7 +230,7 @@ impl Worker {
         let reason = met.reason.to_string();
         in_time(store::set_aside(&self.pool, self.topic, step, &reason)).await?;
         tracing::error!(%place, reason, "a record cannot be read and was set aside");
-        metrics::counter!("notifier_set_aside_total", "topic" => self.topic.name()).increment(1);
+        measures::set_aside(self.topic);
         Err(Left::Unreadable(place))
     }
 }

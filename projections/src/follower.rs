@@ -9,7 +9,8 @@ use event_log::LogError;
 
 use crate::{
     fold::{Halt, Part, Round},
-    model::{Generation, Model, Positions},
+    measures,
+    model::{Generation, Positions},
     source::{Gathered, Log, Source},
     store::{EventOf, ReadModel, StoreError, within},
     traced,
@@ -127,10 +128,7 @@ impl<M: ReadModel> Follower<M> {
         }
         let begun = Instant::now();
         let applied = within(ROUND_TIMEOUT_S, self.model.apply(self.generation, &round)).await?;
-        metrics::histogram!("projection_round_seconds", "model" => M::MODEL.name())
-            .record(begun.elapsed());
-        metrics::counter!("projection_events_total", "model" => M::MODEL.name())
-            .increment(events as u64);
+        measures::round(M::MODEL, events, begun.elapsed());
         self.events += events as u64;
         self.positions.extend(&applied.positions);
         self.checkpoint.extend(&applied.positions);
@@ -184,11 +182,6 @@ impl<M: ReadModel> Follower<M> {
             "projection stopped at this record"
         );
         self.halts.insert(*partition, halt);
-        report_halts(M::MODEL, self.halts.len());
+        measures::halted(M::MODEL, self.halts.len());
     }
-}
-
-/// Tells how many partitions of a read model stand still.
-pub fn report_halts(model: Model, count: usize) {
-    metrics::gauge!("projection_halted_partitions", "model" => model.name()).set(count as f64);
 }

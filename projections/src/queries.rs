@@ -1,7 +1,11 @@
 //! What every query does before and after it asks its read model: waiting for the caller's own writes,
 //! opening personal data, and saying in one place what a failure means to a client.
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use actix_web::http::header::HeaderMap;
 use events::{Topic, ids::UserId, sealed::DataKey};
@@ -11,6 +15,7 @@ use runtime::{
 
 use crate::{
     live::Served,
+    measures,
     model::{Generation, Model},
     orders::store::OrderStore,
     query::{bounded, patience},
@@ -72,7 +77,9 @@ impl Queries {
                 Topic::Users => self.users_served.clone(),
                 Topic::Orders => self.orders_served.clone(),
             };
+            let begun = Instant::now();
             let reached = served.reached(token, after.patience).await;
+            measures::waited(reached.is_ok(), begun.elapsed());
             reached.map_err(|_| Problem::not_yet_consistent(RETRY_AFTER_S))?;
         }
         let served = match model {

@@ -1,9 +1,8 @@
 //! `projections serve`: the workers, the queries, and the lag, until told to end.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use actix_web::web;
-use event_log::topics::end_positions;
 use runtime::{
     auth::{self, TokenVerifier},
     data_keys::{DataKeys, WrappingKey},
@@ -14,16 +13,12 @@ use runtime::{
     vital::Vital,
 };
 use tokio::sync::OnceCell;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    grpc,
-    live::{self, Served},
-    model::Model,
+    grpc, lag, live, measures,
     orders::{self, store::OrderStore},
     queries::Queries,
-    settings::{Places, ServeSettings},
-    status::report_lag,
+    settings::ServeSettings,
     users::{
         self,
         store::{Names, UserStore},
@@ -32,16 +27,17 @@ use crate::{
 };
 
 const APPLICATION: &str = "projections";
-const LAG_EVERY: Duration = Duration::from_secs(5);
 const MONGODB_HINT: &str = "scripts/stack start mongodb";
 
 /// Follows the log and answers queries until a signal comes.
 pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     telemetry::init(APPLICATION, &settings.log_filter)?;
     trace::start(APPLICATION, None, &settings.tracing)?;
+    measures::enter();
     let verifier = web::Data::new(TokenVerifier::from_file(&settings.token_public_key_file)?);
     let wrapping_key = WrappingKey::from_file(&settings.data_key_wrapping_key_file)?;
     let pool = postgres::pool(&settings.places.postgres, APPLICATION);
+    postgres::measure(&pool);
     let users = UserStore::new(pool.clone(), Names::default());
     let orders = OrderStore::new(settings.places.mongo.database().await?);
     let ((users_live, users_served), (orders_live, orders_served)) =
@@ -55,6 +51,18 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     };
     let (health, shutdown) = (Health::default(), shutdown::on_signal()?);
     let places = Arc::new(settings.places);
+    let users_lag = lag::report(
+        users.clone(),
+        places.kafka.clone(),
+        users_served,
+        shutdown.clone(),
+    );
+    let orders_lag = lag::report(
+        orders.clone(),
+        places.kafka.clone(),
+        orders_served,
+        shutdown.clone(),
+    );
     let log = LogOpener {
         places: Arc::clone(&places),
         kafka: health.component("kafka"),
@@ -107,35 +115,9 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     vital.spawn("token cut-offs", cutoffs);
     vital.spawn("users projection", users.run(shutdown.clone()));
     vital.spawn("orders projection", orders.run(shutdown.clone()));
-    vital.spawn("lag", lag(places, users_served, orders_served, shutdown));
+    vital.spawn("lag of users", users_lag);
+    vital.spawn("lag of orders", orders_lag);
     let ended = vital.run().await;
     trace::finish().await;
     ended
-}
-
-/// Tells how far the read models are behind the log, also while their databases are away.
-async fn lag(
-    places: Arc<Places>,
-    users: Served,
-    orders: Served,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut ticks = tokio::time::interval(LAG_EVERY);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
-        }
-        for (model, served) in [(Model::Users, &users), (Model::Orders, &orders)] {
-            let Some(view) = served.view() else { continue };
-            match end_positions(&places.kafka, model.topic()).await {
-                Ok(ends) => ends.into_iter().for_each(|(partition, end)| {
-                    let position = view.positions.get(&partition).copied().unwrap_or(0);
-                    report_lag(model, partition, end.saturating_sub(position).max(0));
-                }),
-                // Kafka's absence is told where it matters.
-                Err(error) => tracing::debug!(%error, "the lag is not known"),
-            }
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use event_log::{KafkaSettings, topics::end_positions};
 use serde::Serialize;
 
-use crate::{model::Model, store::ReadModel};
+use crate::store::ReadModel;
 
 /// The state of one read model.
 #[derive(Debug, Serialize)]
@@ -88,10 +88,4 @@ pub fn json(statuses: &[Status]) -> serde_json::Result<String> {
         .map(|status| (status.model, status))
         .collect();
     serde_json::to_string_pretty(&by_model)
-}
-
-/// Tells Prometheus how far a model is behind, partition by partition.
-pub fn report_lag(model: Model, partition: u16, lag: i64) {
-    metrics::gauge!("projection_lag_events", "model" => model.name(), "partition" => partition.to_string())
-        .set(lag as f64);
 }

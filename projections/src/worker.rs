@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     fold::Halt,
-    follower::{FollowError, Follower, report_halts},
+    follower::{FollowError, Follower},
     live::Live,
+    measures,
     settings::Places,
     source::Log,
     store::{ReadModel, StoreError, within},
@@ -149,7 +150,7 @@ impl<M: ReadModel> Worker<M> {
         self.live.tell(generation, follower.positions());
         tracing::info!(model = M::MODEL.name(), generation = generation.0, positions = ?follower.positions(), "following the log");
         self.component.ready();
-        report_halts(M::MODEL, 0);
+        measures::halted(M::MODEL, 0);
         let mut halts = Halts {
             health: &self.health,
             model: M::MODEL.name(),

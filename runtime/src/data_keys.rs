@@ -8,6 +8,7 @@ use aes_gcm::{
     aead::{Aead, KeyInit, Payload},
 };
 use events::{ids::UserId, sealed::DataKey};
+use metrics::{Counter, Unit, counter, describe_counter};
 use moka::future::Cache;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -88,6 +89,38 @@ pub struct DataKeys {
     pool: PgPool,
     wrapping_key: Arc<WrappingKey>,
     keys: Cache<UserId, DataKey>,
+    counts: Counts,
+}
+
+/// How often keys were wanted, and what became of those that had to be fetched.
+#[derive(Clone)]
+struct Counts {
+    wanted: Counter,
+    found: Counter,
+    absent: Counter,
+    failed: Counter,
+}
+
+impl Counts {
+    fn new() -> Self {
+        describe_counter!(
+            "orderlog_data_key_lookups_total",
+            Unit::Count,
+            "Data keys that were wanted, from memory or from Postgres."
+        );
+        describe_counter!(
+            "orderlog_data_key_fetches_total",
+            Unit::Count,
+            "Data keys that were looked up in Postgres, by what came of it."
+        );
+        let fetches = |outcome: &'static str| counter!("orderlog_data_key_fetches_total", "outcome" => outcome);
+        Self {
+            wanted: counter!("orderlog_data_key_lookups_total"),
+            found: fetches("found"),
+            absent: fetches("absent"),
+            failed: fetches("failed"),
+        }
+    }
 }
 
 impl DataKeys {
@@ -101,11 +134,13 @@ impl DataKeys {
             pool,
             wrapping_key: Arc::new(wrapping_key),
             keys,
+            counts: Counts::new(),
         }
     }
 
     /// The key of a user; `None` when it was destroyed or never made.
     pub async fn get(&self, user_id: UserId) -> Result<Option<DataKey>, DataKeyError> {
+        self.counts.wanted.increment(1);
         // Requests for the same key at the same time become one query. That there is none is not remembered.
         match self.keys.try_get_with(user_id, self.fetch(user_id)).await {
             Ok(key) => Ok(Some(key)),
@@ -121,6 +156,7 @@ impl DataKeys {
         &self,
         user_ids: &[UserId],
     ) -> Result<HashMap<UserId, DataKey>, DataKeyError> {
+        self.counts.wanted.increment(user_ids.len() as u64);
         let (mut found, mut missing) = (HashMap::with_capacity(user_ids.len()), Vec::new());
         for user_id in user_ids {
             match self.keys.get(user_id).await {
@@ -131,6 +167,7 @@ impl DataKeys {
         if missing.is_empty() {
             return Ok(found);
         }
+        let wanted = missing.len() as u64;
         let rows: Vec<(Uuid, Vec<u8>)> = in_time(
             sqlx::query_as(
                 "SELECT user_id, wrapped_key FROM identity.data_keys WHERE user_id = ANY($1)",
@@ -138,7 +175,11 @@ impl DataKeys {
             .bind(missing)
             .fetch_all(&self.pool),
         )
-        .await?;
+        .await
+        .inspect_err(|_| self.counts.failed.increment(wanted))?;
+        self.counts.found.increment(rows.len() as u64);
+        let absent = wanted.saturating_sub(rows.len() as u64);
+        self.counts.absent.increment(absent);
         for (user_id, wrapped) in rows {
             let user_id = UserId(user_id);
             let key = self.unwrap(user_id, &wrapped)?;
@@ -196,8 +237,15 @@ impl DataKeys {
                 .fetch_optional(&self.pool),
         )
         .await
-        .map_err(|error| NotFetched::Failed(error.into()))?;
-        let wrapped = wrapped.ok_or(NotFetched::Absent)?;
+        .map_err(|error| {
+            self.counts.failed.increment(1);
+            NotFetched::Failed(error.into())
+        })?;
+        let wrapped = wrapped.ok_or_else(|| {
+            self.counts.absent.increment(1);
+            NotFetched::Absent
+        })?;
+        self.counts.found.increment(1);
         self.unwrap(user_id, &wrapped).map_err(NotFetched::Failed)
     }
 

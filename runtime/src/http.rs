@@ -15,19 +15,20 @@ use actix_web::{
     web,
 };
 use anyhow::{Context, bail};
+use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     health::{self, Health},
     problem::{self, Problem},
-    request_id, telemetry,
-    trace::method_label,
+    request_id, request_metrics, scrape,
 };
 
 /// `Cache-Control: no-store`, on every answer that is somebody's own.
 pub const NO_STORE: (HeaderName, HeaderValue) =
     (CACHE_CONTROL, HeaderValue::from_static("no-store"));
 
+const READY: &str = "orderlog_ready";
 /// A request head must arrive within this time.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that are idle for longer are closed.
@@ -57,6 +58,13 @@ pub async fn serve<F>(
 where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
+    describe_gauge!(
+        READY,
+        Unit::Count,
+        "1 when the process does all of its work, as /readyz says."
+    );
+    let asked = health.clone();
+    scrape::before_each(move || gauge!(READY).set(f64::from(asked.is_ready())));
     let ending = health.component("process");
     ending.ready();
     let mut server = start(listener, health, routes)?;
@@ -161,7 +169,7 @@ fn common_routes(config: &mut web::ServiceConfig) {
 async fn metrics() -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/plain; version=0.0.4")
-        .body(telemetry::render_metrics())
+        .body(scrape::render())
 }
 
 async fn problem_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -184,16 +192,7 @@ async fn finish(
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(NO_STORE.0, NO_STORE.1);
     }
-    let path = response.request().match_pattern();
-    let labels = [
-        (
-            "method",
-            metrics::SharedString::from(method_label(response.request().method())),
-        ),
-        ("path", path.map_or("none".into(), Into::into)),
-        ("status", response.status().as_u16().to_string().into()),
-    ];
-    metrics::histogram!("http_request_seconds", &labels).record(begun.elapsed());
+    request_metrics::record(response.request(), response.status(), begun.elapsed());
     Ok(response)
 }
 

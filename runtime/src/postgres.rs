@@ -2,18 +2,22 @@
 
 use std::{io, str::FromStr, time::Duration};
 
+use metrics::{Unit, describe_gauge, gauge};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{health::Component, retry};
+use crate::{health::Component, retry, scrape};
 
 /// How long a query may wait for a connection before the database counts as away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a query of a request may take before the database counts as away.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECTIONS: &str = "orderlog_postgres_connections";
+const CONNECTIONS_IDLE: &str = "orderlog_postgres_connections_idle";
+const CONNECTIONS_LIMIT: &str = "orderlog_postgres_connections_limit";
 /// What to do when it is not there.
 pub const START_HINT: &str = "scripts/stack start postgres";
 
@@ -67,6 +71,26 @@ pub fn pool(settings: &PostgresSettings, application: &str) -> PgPool {
                 .clone()
                 .application_name(application),
         )
+}
+
+/// Has the connections of a pool counted at each scrape.
+pub fn measure(pool: &PgPool) {
+    for (name, meaning) in [
+        (CONNECTIONS, "Connections to Postgres that are open."),
+        (CONNECTIONS_IDLE, "Those among them that nobody uses."),
+        (
+            CONNECTIONS_LIMIT,
+            "How many may be open; whoever finds none waits.",
+        ),
+    ] {
+        describe_gauge!(name, Unit::Count, meaning);
+    }
+    gauge!(CONNECTIONS_LIMIT).set(pool.options().get_max_connections());
+    let pool = pool.clone();
+    scrape::before_each(move || {
+        gauge!(CONNECTIONS).set(pool.size());
+        gauge!(CONNECTIONS_IDLE).set(pool.num_idle() as f64);
+    });
 }
 
 /// The outcome of a query of a request, or an error when it takes too long: a server that hangs must not

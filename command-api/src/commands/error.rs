@@ -50,10 +50,7 @@ pub fn of_data_key(error: DataKeyError) -> Problem {
 /// The problem when the identity tables cannot be used before anything was done.
 pub fn of_identity(error: IdentityError) -> Problem {
     match error {
-        IdentityError::Busy => {
-            metrics::counter!("passwords_turned_away_total").increment(1);
-            Problem::too_many_requests(RETRY_AFTER_S)
-        }
+        IdentityError::Busy => Problem::too_many_requests(RETRY_AFTER_S),
         error @ (IdentityError::Unreachable(_) | IdentityError::Broken(_)) => {
             tracing::error!(%error, "identity");
             Problem::unavailable("accounts cannot be checked now", RETRY_AFTER_S)

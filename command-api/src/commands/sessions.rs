@@ -11,6 +11,7 @@ use crate::{
         sessions::{Begun, RefreshToken},
         tokens::ACCESS_TOKEN_SECONDS,
     },
+    measures::MEASURES,
     shard::KnownUser,
 };
 
@@ -45,6 +46,7 @@ pub async fn login(api: &Api, body: Json<'_>) -> Result<Tokens, Problem> {
         .is_right(&credentials.password, stored)
         .await
         .map_err(error::of_identity)?;
+    MEASURES.login(is_right);
     let user = user
         .filter(|_| is_right)
         .ok_or_else(Problem::wrong_credentials)?;

@@ -26,6 +26,8 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
+use crate::measures::MEASURES;
+
 /// How long a request waits for the consequences of what it did.
 const DRAWN_WITHIN: Duration = Duration::from_secs(5);
 /// When a record that cannot be read is tried again; its partition waits for it.
@@ -157,7 +159,7 @@ impl Consequences {
         for user_id in &meant.erased {
             self.data_keys.forget(*user_id).await;
         }
-        metrics::counter!("identity_events_total").increment(records.len() as u64);
+        MEASURES.identity_events.increment(records.len() as u64);
         self.tell(&Positions::from([(partition, position)]));
         Ok(())
     }

@@ -1,16 +1,18 @@
 //! Password hashing: slow on purpose, so on threads of its own, few of them and with a short queue. A flood
 //! of logins is turned away and leaves orders alone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bcrypt::{non_truncating_hash, non_truncating_verify};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use metrics::gauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::IdentityError;
+use crate::measures::MEASURES;
 
 /// How passwords are hashed.
 #[derive(Debug, Clone, clap::Args)]
@@ -50,9 +52,16 @@ impl Passwords {
                     IdentityError::Broken(format!("no thread for passwords: {error}"))
                 })?;
         }
+        gauge!("command_api_password_threads").set(settings.password_threads);
+        gauge!("command_api_passwords_waiting_limit").set(settings.password_queue_max);
         let cost = settings.bcrypt_cost;
         let nobody = hash(&STANDARD.encode(rand::random::<[u8; 32]>()), cost)?.into();
         Ok(Self { jobs, cost, nobody })
+    }
+
+    /// Tells Prometheus how many wait for a thread.
+    pub fn report(&self) {
+        gauge!("command_api_passwords_waiting").set(self.jobs.len() as f64);
     }
 
     /// The hash to store for a password.
@@ -84,11 +93,17 @@ impl Passwords {
         let job: Job = Box::new(move || {
             // Whoever hung up does not take the others' turn.
             if !reply.is_closed() {
-                drop(reply.send(job()));
+                let begun = Instant::now();
+                let done = job();
+                MEASURES.password.record(begun.elapsed());
+                drop(reply.send(done));
             }
         });
         self.jobs.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(_) => IdentityError::Busy,
+            TrySendError::Full(_) => {
+                MEASURES.passwords_turned_away.increment(1);
+                IdentityError::Busy
+            }
             TrySendError::Disconnected(_) => {
                 IdentityError::Broken("the password threads ended".into())
             }

@@ -34,12 +34,15 @@ use events::{
     StreamVersion, Topic,
     ids::{CommandId, EmailHash, OrderId, UserId},
 };
+use metrics::Gauge;
 use owner::{Owner, Task, Work};
 use parking_lot::{Mutex, RwLock};
 use runtime::health::{Component, Health};
 use span::CommandSpan;
 use tokio::sync::{Semaphore, oneshot, watch};
 use uuid::Uuid;
+
+use crate::measures::{self, Kind, MEASURES, ShardGauges};
 
 pub use request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
 
@@ -71,6 +74,9 @@ struct Inner {
     cores: usize,
     /// The bytes that commands under way may still add.
     room: Arc<Semaphore>,
+    /// How each shard is, for Prometheus.
+    gauges: Vec<ShardGauges>,
+    under_way: Gauge,
 }
 
 /// The way to one owner.
@@ -117,7 +123,10 @@ impl Shards {
             next: AtomicUsize::new(0),
             cores: std::thread::available_parallelism().map_or(1, NonZero::get),
             room: Arc::new(Semaphore::new(UNDER_WAY_BYTES_MAX)),
+            gauges: (0..count).map(ShardGauges::of).collect(),
+            under_way: metrics::gauge!("command_api_under_way_bytes"),
         }));
+        measures::limits(QUEUE_COMMANDS_MAX, UNDER_WAY_BYTES_MAX);
         let (failed, failure) = watch::channel(None);
         let ownership = health.component("ownership");
         ownership.waiting(NO_SHARDS);
@@ -157,8 +166,28 @@ impl Shards {
         ))
     }
 
+    /// Tells Prometheus how the shards are.
+    pub fn report(&self) {
+        let inner = &self.0;
+        let owned = inner.owned.read();
+        for (shard, gauges) in (0..).zip(&inner.gauges) {
+            let way = owned.get(&shard);
+            let is_serving = way.is_some_and(|way| way.serving.load(Ordering::Acquire));
+            gauges.set(is_serving, way.map(|way| way.queue.len()));
+        }
+        let under_way = UNDER_WAY_BYTES_MAX.saturating_sub(inner.room.available_permits());
+        inner.under_way.set(under_way as f64);
+    }
+
     /// Carries a command out. The answer comes after the commit.
-    pub async fn submit(&self, mut request: Request) -> Result<Accepted, Refused> {
+    pub async fn submit(&self, request: Request) -> Result<Accepted, Refused> {
+        let kind = Kind::of(&request.command);
+        let answer = self.carry_out(request).await;
+        MEASURES.answered(kind, &answer);
+        answer
+    }
+
+    async fn carry_out(&self, mut request: Request) -> Result<Accepted, Refused> {
         let count = self.0.count;
         let (shard, topic) = match &request.command {
             Command::Order { id, .. } => (ids::shard_of(id, count), Topic::Orders),
@@ -181,6 +210,7 @@ impl Shards {
         let task = Task::Command {
             work: Arc::clone(&work),
             id: CommandId(Uuid::now_v7()),
+            since: Instant::now(),
             reply,
         };
         self.enqueue(shard, task)?;

@@ -35,6 +35,8 @@ use parking_lot::Mutex;
 use runtime::{consistency::ConsistencyToken, health::Component};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::measures::MEASURES;
+
 use super::{
     decide::decide,
     request::{Accepted, IdempotencyRequest, Refused, Request},
@@ -81,6 +83,8 @@ pub enum Task {
         work: Arc<Mutex<Option<Work>>>,
         /// Names the command in the log.
         id: CommandId,
+        /// When it was put into the queue.
+        since: Instant,
         /// Where the answer goes. Dropped without one, the outcome is unknown.
         reply: oneshot::Sender<Result<Accepted, Refused>>,
     },
@@ -195,7 +199,7 @@ impl Owner {
                         reason,
                         "stepped down; the shard will be read again"
                     );
-                    metrics::counter!("shard_step_downs_total").increment(1);
+                    MEASURES.step_downs.increment(1);
                     self.health.waiting(reason);
                 }
             }
@@ -269,9 +273,10 @@ impl Owner {
         for (_, pending) in in_doubt.drain() {
             pending.answer();
         }
-        let duration_ms = confirmed.elapsed().as_millis() as u64;
+        let took = confirmed.elapsed();
+        let duration_ms = took.as_millis() as u64;
         tracing::info!(shard = self.shard, events, duration_ms, "took the shard up");
-        metrics::counter!("shard_take_ups_total").increment(1);
+        MEASURES.take_up.record(took);
         Ok(Term {
             writer,
             state,
@@ -301,6 +306,9 @@ impl Owner {
             std::thread::sleep(term.writer.rest());
             term.state
                 .forget_keys(time::OffsetDateTime::now_utc().into());
+            if let Task::Command { since, .. } = &first {
+                MEASURES.queue_wait.record(since.elapsed());
+            }
             let mut batch = Batch::default();
             let mut next = Some(first);
             while let Some(task) = next {
@@ -344,7 +352,7 @@ impl Owner {
                 }
             }
         } else {
-            metrics::histogram!("shard_batch_events").record(batch.events.len() as f64);
+            MEASURES.batch_events.record(batch.events.len() as f64);
             let started = Instant::now();
             let offsets = match term.writer.append(&batch.events) {
                 Ok(offsets) => offsets,
@@ -353,7 +361,7 @@ impl Owner {
                     return Err(error.into());
                 }
             };
-            metrics::histogram!("shard_commit_seconds").record(started.elapsed().as_secs_f64());
+            MEASURES.commit.record(started.elapsed());
             for (envelope, offset) in batch.events.iter().zip(&offsets) {
                 term.reached
                     .insert(envelope.event.event_type().topic(), *offset);
@@ -415,7 +423,9 @@ impl Batch {
                 self.reads.push(read);
                 return Ok(());
             }
-            Task::Command { work, id, reply } => match work.lock().take() {
+            Task::Command {
+                work, id, reply, ..
+            } => match work.lock().take() {
                 Some(work) => (work, id, reply),
                 None => return Ok(()), // Given up by its caller, who said that nothing was done.
             },

@@ -64,6 +64,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every name that [`Verdict::name`] gives.
+    pub const NAMES: [&'static str; 4] = ["sent", "failed", "unknown", "refused"];
+
     /// The name, as in the metrics.
     pub const fn name(&self) -> &'static str {
         match self {

@@ -15,6 +15,7 @@ use super::{
     mailgun, sendgrid, smtp, twilio,
 };
 use crate::{
+    measures,
     react::Channel,
     schedule::{Outcome, Receipt},
     texts::Mail,
@@ -193,30 +194,16 @@ impl Tried {
 
 impl<P: Provider> Ways<P> {
     fn new(channel: Channel, providers: Vec<P>, limits: RouteLimits) -> Self {
+        let names: Vec<_> = providers.iter().map(Provider::name).collect();
+        measures::providers(channel, &names);
         let way = |provider| Way {
             provider,
             circuit: Mutex::default(),
         };
-        let ways = Self {
+        Self {
             channel,
             ways: providers.into_iter().map(way).collect(),
             limits,
-        };
-        ways.show_zeros();
-        ways
-    }
-
-    /// What has not happened yet is shown as 0, so that its first time is an increase.
-    fn show_zeros(&self) {
-        let channel = self.channel.name();
-        for (way, next) in self.ways.iter().zip(self.ways.iter().skip(1)) {
-            let (from, to) = (way.provider.name(), next.provider.name());
-            metrics::counter!("notifier_failovers_total", "channel" => channel, "from" => from, "to" => to)
-                .absolute(0);
-        }
-        for way in &self.ways {
-            metrics::gauge!("notifier_provider_passed_over", "channel" => channel, "provider" => way.provider.name())
-                .set(0.0);
         }
     }
 
@@ -275,12 +262,10 @@ impl<P: Provider> Ways<P> {
                 .last()
                 .map_or("it is passed over", String::as_str);
             tracing::warn!(%event_id, channel = self.channel.name(), from, to = provider, reason, "the next provider is asked");
-            metrics::counter!("notifier_failovers_total", "channel" => self.channel.name(), "from" => from, "to" => provider)
-                .increment(1);
+            measures::failed_over(self.channel, from, provider);
         }
         let verdict = way.provider.send(message, event_id).await;
-        metrics::counter!("notifier_attempts_total", "channel" => self.channel.name(), "provider" => provider, "outcome" => verdict.name())
-            .increment(1);
+        measures::asked(self.channel, provider, &verdict);
         self.remember(way, &verdict);
         match verdict {
             Verdict::Taken(reference) => Some(Outcome::Sent(Receipt {
@@ -305,7 +290,7 @@ impl<P: Provider> Ways<P> {
     }
 
     fn remember(&self, way: &Way<P>, verdict: &Verdict) {
-        let (channel, provider) = (self.channel.name(), way.provider.name());
+        let provider = way.provider.name();
         let mut circuit = way.circuit.lock();
         let was_open = circuit.is_open();
         match verdict {
@@ -319,13 +304,12 @@ impl<P: Provider> Ways<P> {
         if circuit.is_open() != was_open {
             let is_open = circuit.is_open();
             tracing::warn!(
-                channel,
+                channel = self.channel.name(),
                 provider,
                 is_open,
                 "a provider is passed over, or not any more"
             );
         }
-        metrics::gauge!("notifier_provider_passed_over", "channel" => channel, "provider" => provider)
-            .set(f64::from(u8::from(circuit.is_open())));
+        measures::passed_over(self.channel, provider, circuit.is_open());
     }
 }

@@ -244,16 +244,44 @@ async fn what_is_put_off_is_not_due_before_its_time() {
         .unwrap()
         .unwrap();
     assert!(next > LEASE / 2, "{next:?}");
-    assert_eq!(
-        ledger::waiting(&database.pool, Channel::Email)
-            .await
-            .unwrap(),
-        1
-    );
+    let backlog = ledger::backlog(&database.pool, Channel::Email)
+        .await
+        .unwrap();
+    assert_eq!((backlog.waiting, backlog.overdue_seconds), (1, 0.0));
     assert_eq!(
         ledger::next_due_in(&database.pool, Channel::Sms)
             .await
             .unwrap(),
         None
     );
+}
+
+#[tokio::test]
+async fn the_backlog_is_what_waits_and_since_when_and_what_was_given_up() {
+    let database = with_one_mail().await;
+    let backlog = async || {
+        ledger::backlog(&database.pool, Channel::Email)
+            .await
+            .unwrap()
+    };
+    let due = backlog().await;
+    assert_eq!((due.waiting, due.dead), (1, 0));
+    assert!(due.overdue_seconds > 0.0 && due.oldest_seconds >= due.overdue_seconds);
+    let claimed = claim_one(&database, LEASE).await;
+    let sending = backlog().await;
+    assert_eq!((sending.waiting, sending.overdue_seconds), (1, 0.0));
+    assert!(sending.oldest_seconds > due.oldest_seconds);
+    record(
+        &database,
+        &claimed,
+        Outcome::Refused("no such mailbox".into()),
+    )
+    .await;
+    let given_up = ledger::Backlog {
+        dead: 1,
+        ..Default::default()
+    };
+    assert_eq!(backlog().await, given_up);
+    let elsewhere = ledger::backlog(&database.pool, Channel::Sms).await.unwrap();
+    assert_eq!(elsewhere, ledger::Backlog::default());
 }

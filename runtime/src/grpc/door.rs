@@ -19,6 +19,7 @@ use tracing::{Instrument, field};
 use super::{Call, MESSAGE_BYTES_MAX, call::REQUEST_ID};
 use crate::{
     problem::Problem,
+    request_metrics,
     trace::{self, CallSpan},
 };
 
@@ -164,8 +165,7 @@ impl Drop for Counted {
                 (self.code as i32).to_string().into(),
             ),
         ];
-        metrics::histogram!("rpc_server_call_duration_seconds", &labels)
-            .record(self.begun.elapsed());
+        metrics::histogram!(request_metrics::RPC_CALL, &labels).record(self.begun.elapsed());
     }
 }
 

@@ -77,7 +77,7 @@ fn set_status(span: &mut Span, status: StatusCode) {
     }
 }
 
-/// Methods as names: a bounded set, whatever clients send.
+/// Methods as names: a bounded set, whatever clients send. What is none of HTTP's own is `_OTHER`, as OpenTelemetry says.
 pub(crate) fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
@@ -86,6 +86,7 @@ pub(crate) fn method_label(method: &Method) -> &'static str {
         "PUT" => "PUT",
         "PATCH" => "PATCH",
         "DELETE" => "DELETE",
-        _ => "other",
+        "OPTIONS" => "OPTIONS",
+        _ => "_OTHER",
     }
 }

@@ -58,7 +58,8 @@ fn a_command_api_that_stops_in_good_order_finishes_what_it_has_begun() {
 #[test]
 fn a_paused_command_api_goes_on_as_if_nothing_had_been() {
     alone(survives(async |workload| {
-        let taken_up = async || counter(&command_url(), "shard_take_ups_total").await;
+        let taken_up =
+            async || counter(&command_url(), "command_api_take_up_duration_seconds_count").await;
         let before = taken_up().await;
         stack(&["pause", "command-api-1"]).await;
         tokio::time::sleep(PAUSE).await; // The fault itself, not the waiting for something.

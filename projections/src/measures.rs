@@ -1,0 +1,112 @@
+//! What this service measures: every name with its meaning, entered at zero when the process starts, so that a first
+//! increase is seen as one.
+
+use std::time::Duration;
+
+use event_log::lag::Lag;
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::model::{Model, Pointer};
+
+const EVENTS: &str = "projections_events_total";
+const ROUND: &str = "projections_round_duration_seconds";
+const HALTED: &str = "projections_halted_partitions";
+const WAIT: &str = "projections_query_wait_seconds";
+const POSITION: &str = "projections_position";
+const LAG_EVENTS: &str = "projections_lag_events";
+const LAG_SECONDS: &str = "projections_lag_seconds";
+const GENERATION: &str = "projections_live_generation";
+const GENERATION_BEGUN: &str = "projections_last_generation";
+const PROGRESS: &str = "projections_rebuild_progress_ratio";
+
+/// Enters everything; to be called once the recorder was started.
+pub fn enter() {
+    describe_counter!(EVENTS, Unit::Count, "Events applied to a read model.");
+    describe_histogram!(
+        ROUND,
+        Unit::Seconds,
+        "How long writing one round of events took."
+    );
+    describe_histogram!(
+        WAIT,
+        Unit::Seconds,
+        "How long queries with a consistency token waited, by whether the read model got there in time."
+    );
+    for (name, meaning) in [
+        (
+            HALTED,
+            "Partitions that stopped at a record; nothing behind it is applied.",
+        ),
+        (
+            POSITION,
+            "The next offset that the served generation will read.",
+        ),
+        (
+            LAG_EVENTS,
+            "Records from there to the end of the log; transaction markers count.",
+        ),
+        (
+            GENERATION,
+            "The number of the generation that queries are answered from.",
+        ),
+        (
+            GENERATION_BEGUN,
+            "The number of the generation that was begun last; higher during a rebuild, and after one that failed.",
+        ),
+        (
+            PROGRESS,
+            "How much of the log the generation begun last holds; 1 when that is the live one.",
+        ),
+    ] {
+        describe_gauge!(name, Unit::Count, meaning);
+    }
+    describe_gauge!(
+        LAG_SECONDS,
+        Unit::Seconds,
+        "How long the log has held the first record that was not applied."
+    );
+    for model in Model::ALL {
+        counter!(EVENTS, "model" => model.name()).absolute(0);
+        drop(histogram!(ROUND, "model" => model.name()));
+        halted(model, 0);
+    }
+    for outcome in ["reached", "not_reached"] {
+        drop(histogram!(WAIT, "outcome" => outcome));
+    }
+}
+
+/// One round was written.
+pub fn round(model: Model, events: usize, took: Duration) {
+    histogram!(ROUND, "model" => model.name()).record(took);
+    counter!(EVENTS, "model" => model.name()).increment(events as u64);
+}
+
+/// So many partitions of a read model stand still.
+pub fn halted(model: Model, partitions: usize) {
+    gauge!(HALTED, "model" => model.name()).set(partitions as f64);
+}
+
+/// A query has waited for its consistency token.
+pub fn waited(is_reached: bool, took: Duration) {
+    let outcome = if is_reached { "reached" } else { "not_reached" };
+    histogram!(WAIT, "outcome" => outcome).record(took);
+}
+
+/// How far the served generation is.
+pub fn lag(model: Model, lag: Lag) {
+    let set = |name: &'static str, value: f64| {
+        gauge!(name, "model" => model.name(), "partition" => lag.partition.to_string()).set(value);
+    };
+    set(POSITION, lag.position as f64);
+    set(LAG_EVENTS, lag.records as f64);
+    set(LAG_SECONDS, lag.delay.as_secs_f64());
+}
+
+/// Which generations there are, and how much of the log the one begun last holds.
+pub fn generations(model: Model, pointer: Pointer, progress: f64) {
+    gauge!(GENERATION, "model" => model.name()).set(pointer.live.0);
+    gauge!(GENERATION_BEGUN, "model" => model.name()).set(pointer.last.0);
+    gauge!(PROGRESS, "model" => model.name()).set(progress);
+}
