@@ -16,6 +16,8 @@ POSTGRES_DIRECTORIES = "/usr/lib/postgresql"
 POSTGRES_PROGRAMS = ("postgres", "initdb", "psql", "pg_isready")
 POSTGRES_VERSION_MIN = 14
 MONGODB_VERSION_MIN = 5
+PROMETHEUS_PROGRAMS = ("prometheus", "promtool")
+PROMETHEUS_VERSION_MIN = 2
 VERSION_WITHIN_S = 20
 
 
@@ -128,6 +130,33 @@ def openssl():
     return shutil.which("openssl") or "openssl"
 
 
+def prometheus(program):
+    """`prometheus` or `promtool`: the system's, or those of Debian's package, unpacked without installing anything."""
+    found = shutil.which(program)
+    if found and _version(found, "--version", r"version (\d+)") >= PROMETHEUS_VERSION_MIN:
+        return found
+    return str(cached("prometheus-debian", _fetch_prometheus) / program)
+
+
+def _fetch_prometheus(staging):
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise Failure("prometheus and promtool are needed on PATH: https://prometheus.io/download")
+    # apt checks the signature, so no version is pinned: a mirror keeps only the newest.
+    download = ["apt-get", "download", "-q", "prometheus"]
+    log = downloads.cache() / "apt-prometheus.log"
+    say("  getting Prometheus (apt-get download, 19 MB)")
+    if downloads.run(download, log, "getting Prometheus", directory=staging) != 0:
+        if os.geteuid() == 0:
+            downloads.run(["apt-get", "update", "-q"], log, "reading the package lists")
+        if downloads.run(download, log, "getting Prometheus", directory=staging) != 0:
+            raise Failure("Prometheus could not be had: run `apt-get update`, or put prometheus and promtool on PATH", log)
+    package = next(staging.glob("prometheus_*.deb"))
+    unpack = ["dpkg-deb", "-x", str(package), str(staging / "unpacked")]
+    if downloads.run(unpack, log, "unpacking Prometheus") != 0:
+        raise Failure("Debian's package of Prometheus could not be unpacked", log)
+    return staging / "unpacked" / "usr" / "bin"
+
+
 def checker(name):
     """One of the programs that only `scripts/test` needs: cargo-deny, hadolint, docker-compose."""
     wanted = VERSIONS[name]
@@ -220,9 +249,10 @@ def _keep_debian_from_starting_a_cluster():
         settings.write_text("create_main_cluster = false\n")
 
 
-if __name__ == "__main__":  # `python3 -m orderlog_stack.tools cargo-deny` prints where that checker is
+if __name__ == "__main__":  # `python3 -m orderlog_stack.tools cargo-deny` prints where that program is
     try:
-        print(checker(sys.argv[1]))
+        found = prometheus if sys.argv[1] in PROMETHEUS_PROGRAMS else checker
+        print(found(sys.argv[1]))
     except EXPECTED as error:
         show_failure(error)
         sys.exit(1)
