@@ -40,6 +40,7 @@ def settings(home):
         "ORDERLOG_HOME": str(home.path),
         "ORDERLOG_URL": f"https://{home.address('gateway')}",
         "ORDERLOG_GRPC_ADDR": home.address("gateway"),
+        "ORDERLOG_GATEWAY_ADMIN_URL": f"http://{home.address('gateway-admin')}",
         "ORDERLOG_CA_FILE": str(home.secrets / "ca.pem"),
         "ORDERLOG_COMMAND_URLS": ",".join(f"http://{home.address(name)}" for name in nodes(home)),
         "ORDERLOG_COMMAND_GRPC_ADDRS": ",".join(home.address(f"{name}-grpc") for name in nodes(home)),

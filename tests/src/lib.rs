@@ -17,6 +17,8 @@ pub mod log;
 pub mod orders;
 pub mod people;
 pub mod postbox;
+pub mod prometheus;
+pub mod promql;
 pub mod searched;
 pub mod stack;
 pub mod tls;

@@ -14,6 +14,7 @@ mod idempotency;
 mod import;
 mod limits;
 mod log;
+mod metrics;
 mod money;
 mod nodes;
 mod notifications;
