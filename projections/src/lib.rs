@@ -1,6 +1,7 @@
 //! The read side: folds the topics into read models, answers queries from them, and lets operators rebuild
 //! and verify them. The only room that knows the read models' databases.
 
+pub mod described;
 pub mod digest;
 pub mod fold;
 pub mod follower;

@@ -13,14 +13,16 @@ use uuid::Uuid;
 
 use crate::digest::{Digest, Hasher};
 
-const LIMIT_DEFAULT: u16 = 50;
-const LIMIT_MAX: u16 = 200;
+/// The items of a page unless it is asked for more or fewer.
+pub(crate) const LIMIT_DEFAULT: u16 = 50;
+/// The items a page can be asked for.
+pub(crate) const LIMIT_MAX: u16 = 200;
 /// Longer than any cursor of ours.
-const CURSOR_CHARACTERS_MAX: usize = 100;
+pub(crate) const CURSOR_CHARACTERS_MAX: usize = 100;
 /// How long a query waits for the read model unless it says otherwise.
-const WAIT_DEFAULT: Duration = Duration::from_secs(5);
+pub(crate) const WAIT_DEFAULT: Duration = Duration::from_secs(5);
 /// How long a query may ask to wait.
-const WAIT_SECONDS_MAX: u64 = 30;
+pub(crate) const WAIT_SECONDS_MAX: u64 = 30;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// The parameters of a request, taken one after another.

@@ -9,20 +9,17 @@ use runtime::{
     grpc::Side,
     health::Health,
     http::{self, Listener},
-    postgres, shutdown, telemetry, trace,
+    openapi, postgres, shutdown, telemetry, trace,
     vital::Vital,
 };
 use tokio::sync::OnceCell;
 
 use crate::{
-    grpc, lag, live, measures,
-    orders::{self, store::OrderStore},
+    described, grpc, lag, live, measures,
+    orders::store::OrderStore,
     queries::Queries,
     settings::ServeSettings,
-    users::{
-        self,
-        store::{Names, UserStore},
-    },
+    users::store::{Names, UserStore},
     worker::{LogOpener, Worker},
 };
 
@@ -94,8 +91,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let cutoffs = auth::follow_cutoffs(verifier.clone().into_inner(), pool, shutdown.clone());
     let routes = move |config: &mut web::ServiceConfig| {
         config.app_data(queries.clone()).app_data(verifier.clone());
-        users::http::routes(config);
-        orders::http::routes(config);
+        openapi::register(config, described::endpoints());
     };
     let mut vital = Vital::new(shutdown.clone());
     vital.spawn(

@@ -10,6 +10,9 @@ use crate::problem::Problem;
 /// The header that carries a token, in answers of commands and in requests of queries.
 pub const CONSISTENCY_TOKEN: &str = "consistency-token";
 
+/// What a token looks like, for the API description.
+pub(crate) const CONSISTENCY_TOKEN_PATTERN: &str = "^(users|orders)-[0-9]{1,5}-[0-9]{1,19}$";
+
 /// "At least this far": the read model of `topic` reflects the record at `offset` of `partition` when its
 /// checkpoint there, the next offset to read, is greater than `offset`.
 /// Written `users-3-17`; clients must take it as opaque.
@@ -98,6 +101,10 @@ mod tests {
         };
         assert_eq!(token.to_string().parse(), Ok(token));
         assert!(!token.is_reached_by(i64::MAX));
+        // What the description says of tokens is said of each topic.
+        for topic in Topic::ALL {
+            assert!(CONSISTENCY_TOKEN_PATTERN.contains(topic.name()));
+        }
     }
 
     #[test]

@@ -7,12 +7,14 @@ use std::{
 
 use actix_web::{
     HttpResponse,
-    http::{Method, header},
+    http::{StatusCode, header},
     web,
 };
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
-use crate::http;
+use crate::openapi::{Answer, Description, Endpoint, Tag};
 
 /// The state of all components of a process; clones are the same thing.
 #[derive(Debug, Clone, Default)]
@@ -118,26 +120,59 @@ impl Component {
     }
 }
 
-#[derive(Serialize)]
+/// How a service is.
+#[derive(Serialize, ToSchema)]
 struct Readiness {
+    /// `alive`, `ready` or `waiting`.
     status: &'static str,
+    /// What it waits for.
     waiting: Vec<Waiting>,
 }
 
-#[derive(Serialize)]
+/// What a service waits for.
+#[derive(Serialize, ToSchema)]
 struct Waiting {
+    /// The part that is not ready.
     component: String,
+    /// Why.
     reason: String,
 }
 
-/// Adds `/healthz` (200 while the process lives) and `/readyz` (200, or 503 with what it waits for).
-/// The [`Health`] must be in the application's data.
-pub(crate) fn routes(config: &mut web::ServiceConfig) {
-    config.service(http::resource(
-        "/healthz",
-        [(Method::GET, web::to(healthz))],
-    ));
-    config.service(http::resource("/readyz", [(Method::GET, web::to(readyz))]));
+/// `/healthz` (200 while the process lives) and `/readyz` (200, or 503 with what it waits for). The [`Health`] must be
+/// in the application's data.
+pub(crate) fn endpoints() -> [Endpoint; 2] {
+    [
+        Endpoint::get("/healthz", web::to(healthz), || {
+            Description::new("getHealth", Tag::Service, "Says that the service lives").answer(
+                Answer::json::<Readiness>(
+                    StatusCode::OK,
+                    "It lives.",
+                    json!({"status": "alive", "waiting": []}),
+                ),
+            )
+        }),
+        Endpoint::get("/readyz", web::to(readyz), || {
+            let waiting = json!([{"component": "kafka", "reason": "connection refused"}]);
+            Description::new(
+                "getReadiness",
+                Tag::Service,
+                "Says whether the service can do its work, and what it waits for",
+            )
+            .answer(Answer::json::<Readiness>(
+                StatusCode::OK,
+                "It can.",
+                json!({"status": "ready", "waiting": []}),
+            ))
+            .answer(
+                Answer::json::<Readiness>(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "It waits for something.",
+                    json!({"status": "waiting", "waiting": waiting}),
+                )
+                .header("Retry-After"),
+            )
+        }),
+    ]
 }
 
 async fn healthz() -> HttpResponse {

@@ -1,5 +1,7 @@
 //! How every service listens: limits, headers, the pages all of them have, and how it stops.
 
+mod described;
+
 use std::{net::SocketAddr, time::Duration};
 
 use actix_web::{
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     health::{self, Health},
+    openapi::{self, Endpoint},
     problem::{self, Problem},
     request_id, request_metrics, scrape,
 };
@@ -36,6 +39,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long requests that have begun may take once the process is to end.
 const SHUTDOWN_TIMEOUT_S: u64 = 15;
 const CONNECTIONS_MAX: usize = 10_000;
+/// The media type of metrics.
+const METRICS_TEXT: &str = "text/plain; version=0.0.4";
 
 /// Where and with how many threads to listen.
 #[derive(Debug, Clone)]
@@ -129,7 +134,8 @@ where
 
 /// A path and its methods; what answers GET answers HEAD as well. Every other method is the problem
 /// `method-not-allowed` with an Allow header.
-pub fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Resource {
+pub(crate) fn resource(path: &str, routes: impl IntoIterator<Item = (Method, Route)>) -> Resource {
+    let routes: Vec<_> = routes.into_iter().collect();
     let allow: Vec<_> = routes
         .iter()
         .map(|(method, _)| {
@@ -158,17 +164,26 @@ pub fn resource<const N: usize>(path: &str, routes: [(Method, Route); N]) -> Res
 }
 
 fn common_routes(config: &mut web::ServiceConfig) {
-    health::routes(config);
-    config.service(resource("/metrics", [(Method::GET, web::to(metrics))]));
-    config.service(resource(
-        "/problems/{name}",
-        [(Method::GET, web::to(problem_page))],
-    ));
+    openapi::register(config, endpoints());
+}
+
+/// What every service answers.
+pub fn endpoints() -> Vec<Endpoint> {
+    let mut endpoints: Vec<_> = health::endpoints().into();
+    endpoints.extend([
+        Endpoint::get("/metrics", web::to(metrics), described::metrics),
+        Endpoint::get(
+            "/problems/{name}",
+            web::to(problem_page),
+            described::problem_page,
+        ),
+    ]);
+    endpoints
 }
 
 async fn metrics() -> HttpResponse {
     HttpResponse::Ok()
-        .content_type("text/plain; version=0.0.4")
+        .content_type(METRICS_TEXT)
         .body(scrape::render())
 }
 

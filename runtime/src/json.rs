@@ -24,7 +24,7 @@ pub use value::{Json, LEVELS_MAX};
 use crate::problem::{FieldError, Problem};
 
 /// More errors than this are counted, not listed.
-const ERRORS_MAX: usize = 1_000;
+pub(crate) const ERRORS_MAX: usize = 1_000;
 
 /// The value that a body holds: the problem `unreadable` when it is no JSON.
 pub fn parse(bytes: &[u8]) -> Result<Json<'_>, Problem> {

@@ -9,6 +9,7 @@ pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod json;
+pub mod openapi;
 pub mod postgres;
 pub mod problem;
 pub mod process;

@@ -9,6 +9,7 @@ use actix_web::{
 };
 use events::StreamVersion;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::http::NO_STORE;
 
@@ -93,7 +94,7 @@ kinds! {
 }
 
 /// One value of a body that is not what it must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
     /// Where it is (or should be): a JSON pointer (RFC 6901) into the body.
     pub pointer: String,

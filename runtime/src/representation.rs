@@ -14,9 +14,12 @@ use events::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
+use utoipa::{ToSchema, openapi::ObjectBuilder};
+
+use crate::openapi::schema;
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
     /// Ordered.
@@ -50,7 +53,7 @@ impl OrderStatus {
 }
 
 /// Whether a user's data is still there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UserStatus {
     /// Registered.
@@ -82,55 +85,82 @@ pub struct StoredOrder<'a> {
 }
 
 /// An order as a client gets it.
-#[derive(Debug, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "the fields are those of the answer, documented in the API description"
-)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Order<'a> {
+    /// Its id.
+    #[schema(value_type = String, format = Uuid)]
     pub id: OrderId,
+    /// Whose it is.
+    #[schema(value_type = String, format = Uuid)]
     pub customer_id: UserId,
+    /// Where it stands.
     pub status: OrderStatus,
+    /// The currency of its amounts, ISO 4217.
+    #[schema(value_type = String, pattern = "^[A-Z]{3}$")]
     pub currency: Currency,
+    /// What is ordered, in the order it was given.
     pub lines: Vec<OrderLine<'a>>,
+    /// The sum of all amounts, with exactly the decimals of the currency.
+    #[schema(value_type = String, pattern = r"^[0-9]+(\.[0-9]+)?$")]
     pub total: String,
+    /// Where it is sent to; `null` also when its customer was erased.
+    #[schema(required = true)]
     pub shipping_address: Option<Address>,
+    /// The customer's words; `null` also when he was erased.
+    #[schema(required = true)]
     pub note: Option<String>,
+    /// The free part.
+    #[schema(value_type = Object)]
     pub attributes: Attributes<'a>,
+    /// Counts its changes; the ETag says the same.
+    #[schema(value_type = u64, minimum = 1)]
     pub version: StreamVersion,
+    /// When it was ordered.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// When it was changed last.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
 /// A position of an order as a client gets it.
-#[derive(Debug, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "the fields are those of the answer, documented in the API description"
-)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct OrderLine<'a> {
+    /// The seller's name for the article.
     pub sku: &'a str,
+    /// What it is called.
+    #[schema(required = true)]
     pub name: Option<&'a str>,
+    /// How many pieces.
     pub quantity: i32,
+    /// What one piece costs, with exactly the decimals of the currency.
+    #[schema(value_type = String, pattern = r"^[0-9]+(\.[0-9]+)?$")]
     pub unit_price: String,
+    /// What all of them cost, with exactly the decimals of the currency.
+    #[schema(value_type = String, pattern = r"^[0-9]+(\.[0-9]+)?$")]
     pub amount: String,
 }
 
 /// Where an order is sent to: what is sealed, as JSON, and what a client gets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    missing_docs,
-    reason = "the fields are those of the answer, documented in the API description"
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Address {
+    /// Who gets it.
     pub recipient: String,
+    /// Street and number.
     pub street: String,
+    /// A second line.
+    #[schema(required = true)]
     pub street2: Option<String>,
+    /// The postal code.
     pub postal_code: String,
+    /// The city.
     pub city: String,
+    /// State, province, or the like.
+    #[schema(required = true)]
     pub region: Option<String>,
+    /// The country, ISO 3166-1 alpha-2.
     pub country: String,
 }
 
@@ -240,27 +270,57 @@ pub struct StoredUser<'a> {
     pub updated_at: Timestamp,
 }
 
-/// A user as a client gets it.
-#[derive(Debug, Serialize)]
-#[expect(
-    missing_docs,
-    reason = "the fields are those of the answer, documented in the API description"
-)]
+/// A user as a client gets it. Nothing personal is left of one that was erased.
+#[derive(Debug, Serialize, ToSchema)]
 pub struct User<'a> {
+    /// His id.
+    #[schema(value_type = String, format = Uuid)]
     pub id: UserId,
+    /// His e-mail address.
+    #[schema(required = true)]
     pub email: Option<String>,
+    /// What he is called.
+    #[schema(required = true)]
     pub name: Option<String>,
+    /// His phone number, E.164.
+    #[schema(required = true)]
     pub phone: Option<String>,
+    /// The language he is written to in, BCP 47.
     pub locale: &'a str,
+    /// What he may do.
+    #[schema(schema_with = role)]
     pub role: Role,
+    /// Whether his data is still there.
     pub status: UserStatus,
+    /// Whether he has shown that the address is his.
     pub email_verified: bool,
+    /// What he wants to be told.
+    #[schema(schema_with = preferences)]
     pub preferences: NotificationPreferences,
+    /// Counts the changes of his record; the ETag says the same.
+    #[schema(value_type = u64, minimum = 1)]
     pub version: StreamVersion,
+    /// When he registered.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+    /// When his record was changed last.
     #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
+}
+
+fn role() -> ObjectBuilder {
+    schema::one_of(&["user", "admin"], "What a user may do.")
+}
+
+fn preferences() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .description(Some("What a user wants to be told."))
+        .property("order_emails", schema::boolean("E-mails about orders."))
+        .property("order_sms", schema::boolean("SMS about orders."))
+        .required("order_emails")
+        .required("order_sms")
 }
 
 impl<'a> StoredUser<'a> {

@@ -8,7 +8,8 @@ use runtime::problem::Problem;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-const KEY_CHARS_MAX: usize = 255;
+/// How many characters a key may have.
+pub const KEY_CHARS_MAX: usize = 255;
 
 /// The key, unquoted; the problem `invalid-idempotency-key` for anything else than 1 to 255 visible characters.
 pub fn key(text: &str) -> Result<String, Problem> {

@@ -7,7 +7,7 @@ pub mod accounts;
 pub mod error;
 pub mod idempotency;
 pub mod orders;
-mod read;
+pub mod read;
 pub mod sessions;
 mod shown;
 pub mod users;

@@ -1,5 +1,32 @@
 //! Bodies as the contract describes them, read into values that cannot be wrong. One file per kind of thing.
 
+/// Gives types of bodies their schemas: `Type as "Name", function, [types that the schema refers to];`
+macro_rules! described {
+    ($( $type:ty as $name:literal, $schema:ident, [$( $below:ty ),*]; )+) => { $(
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                $schema().into()
+            }
+        }
+
+        impl utoipa::ToSchema for $type {
+            fn name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            fn schemas(
+                schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>,
+            ) {
+                let _ = &schemas;
+                $(
+                    let name = <$below as utoipa::ToSchema>::name().into_owned();
+                    schemas.push((name, <$below as utoipa::PartialSchema>::schema()));
+                )*
+            }
+        }
+    )+ };
+}
+
 mod order;
 mod user;
 
@@ -8,9 +35,12 @@ use std::{borrow::Cow, fmt};
 use domain::values::Invalid;
 use runtime::json::{self, Json, Place};
 
-pub use order::{Contents, new_order, reasoned, replacement, status_change};
+pub use order::{
+    Contents, NewOrder, Reasoned, StatusChange, new_order, reasoned, replacement, status_change,
+};
 pub use user::{
-    Registration, credentials, new_role, password_change, profile, refresh_token, registration,
+    Credentials, NewRole, PasswordChange, Profile, RefreshToken, Registration, credentials,
+    new_role, password_change, profile, refresh_token, registration,
 };
 
 /// A reader of texts that `parse` accepts.

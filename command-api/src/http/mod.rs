@@ -3,6 +3,8 @@
 
 mod accounts;
 mod answer;
+mod described;
+mod docs;
 mod idempotency;
 mod orders;
 mod sessions;
@@ -13,9 +15,15 @@ use std::{
     sync::Arc,
 };
 
-use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, http::Method, web};
-use runtime::{auth::TokenVerifier, http::resource, problem::Problem, request_id};
-use serde_json::json;
+use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, web};
+use runtime::{
+    auth::TokenVerifier,
+    openapi::{self, Endpoint},
+    problem::Problem,
+    request_id,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::commands::{Api, Context, Slot, error};
 
@@ -46,78 +54,108 @@ pub fn routes(
     slot: &web::Data<Slot>,
     tokens: &web::Data<TokenVerifier>,
 ) {
-    config
-        .app_data(slot.clone())
-        .app_data(tokens.clone())
-        .service(resource(
-            "/register",
-            [(Method::POST, web::to(users::register))],
-        ))
-        .service(resource(
-            "/login",
-            [(Method::POST, web::to(sessions::login))],
-        ))
-        .service(resource(
-            "/token/refresh",
-            [(Method::POST, web::to(sessions::refresh))],
-        ))
-        .service(resource(
-            "/logout",
-            [(Method::POST, web::to(sessions::logout))],
-        ))
-        .service(resource(
-            "/users/{id}",
-            [
-                (Method::PATCH, web::to(users::update_profile)),
-                (Method::DELETE, web::to(accounts::erase)),
-            ],
-        ))
-        .service(resource(
-            "/users/{id}/password",
-            [(Method::PUT, web::to(accounts::change_password))],
-        ))
-        .service(resource(
-            "/users/{id}/role",
-            [(Method::PUT, web::to(users::change_role))],
-        ))
-        .service(resource(
-            "/orders",
-            [(Method::POST, web::to(orders::create))],
-        ))
-        .service(resource(
-            "/orders/{id}",
-            [(Method::PUT, web::to(orders::replace))],
-        ))
-        .service(resource(
-            "/orders/{id}/status",
-            [(Method::PUT, web::to(orders::set_status))],
-        ))
-        .service(resource(
-            "/orders/{id}/cancel",
-            [(Method::POST, web::to(orders::cancel))],
-        ))
-        .service(resource(
-            "/.well-known/jwks.json",
-            [(Method::GET, web::to(jwks))],
-        ));
+    config.app_data(slot.clone()).app_data(tokens.clone());
+    openapi::register(config, endpoints());
 }
 
-/// The public keys as a JSON Web Key Set (RFC 7517).
+/// Every operation of this service, described.
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::post("/register", web::to(users::register), described::register),
+        Endpoint::post("/login", web::to(sessions::login), described::login),
+        Endpoint::post(
+            "/token/refresh",
+            web::to(sessions::refresh),
+            described::refresh,
+        ),
+        Endpoint::post("/logout", web::to(sessions::logout), described::logout),
+        Endpoint::patch(
+            "/users/{id}",
+            web::to(users::update_profile),
+            described::update_profile,
+        ),
+        Endpoint::delete(
+            "/users/{id}",
+            web::to(accounts::erase),
+            described::erase_user,
+        ),
+        Endpoint::put(
+            "/users/{id}/password",
+            web::to(accounts::change_password),
+            described::change_password,
+        ),
+        Endpoint::put(
+            "/users/{id}/role",
+            web::to(users::change_role),
+            described::change_role,
+        ),
+        Endpoint::post("/orders", web::to(orders::create), described::create_order),
+        Endpoint::put(
+            "/orders/{id}",
+            web::to(orders::replace),
+            described::replace_order,
+        ),
+        Endpoint::put(
+            "/orders/{id}/status",
+            web::to(orders::set_status),
+            described::set_order_status,
+        ),
+        Endpoint::post(
+            "/orders/{id}/cancel",
+            web::to(orders::cancel),
+            described::cancel_order,
+        ),
+        Endpoint::get("/.well-known/jwks.json", web::to(jwks), described::jwks),
+        Endpoint::get(
+            "/openapi.json",
+            web::to(docs::document),
+            docs::describe_document,
+        ),
+        Endpoint::get("/docs", web::to(docs::page), docs::describe_page),
+    ]
+}
+
+/// A JSON Web Key Set (RFC 7517).
+#[derive(Serialize, ToSchema)]
+pub struct KeySet {
+    /// The keys.
+    keys: Vec<Key>,
+}
+
+/// A public key.
+#[derive(Serialize, ToSchema)]
+struct Key {
+    /// `EC`.
+    kty: &'static str,
+    /// `P-256`.
+    crv: &'static str,
+    /// `ES256`.
+    alg: &'static str,
+    /// `sig`.
+    r#use: &'static str,
+    /// Which key it is: its RFC 7638 thumbprint.
+    kid: String,
+    /// The first coordinate.
+    x: String,
+    /// The second coordinate.
+    y: String,
+}
+
+/// `GET /.well-known/jwks.json`
 async fn jwks(api: Serving) -> HttpResponse {
     const CACHEABLE: (&str, &str) = ("cache-control", "public, max-age=300");
-    let keys: Vec<_> = api
-        .published_keys
-        .iter()
-        .map(|key| {
-            json!({
-                "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig",
-                "kid": key.id, "x": key.x, "y": key.y,
-            })
-        })
-        .collect();
-    HttpResponse::Ok()
-        .insert_header(CACHEABLE)
-        .json(json!({ "keys": keys }))
+    let keys = api.published_keys.iter().map(|key| Key {
+        kty: "EC",
+        crv: "P-256",
+        alg: "ES256",
+        r#use: "sig",
+        kid: key.id.clone(),
+        x: key.x.clone(),
+        y: key.y.clone(),
+    });
+    HttpResponse::Ok().insert_header(CACHEABLE).json(KeySet {
+        keys: keys.collect(),
+    })
 }
 
 /// The id in the path, whatever it is.

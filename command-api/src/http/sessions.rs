@@ -3,15 +3,21 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use runtime::{json, problem::Problem};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Serving;
 use crate::commands::sessions;
 
-#[derive(Serialize)]
-struct Tokens<'a> {
+/// What a session is continued with.
+#[derive(Serialize, ToSchema)]
+pub struct Tokens<'a> {
+    /// Signs requests: `Authorization: Bearer <access_token>`.
     access_token: &'a str,
+    /// `Bearer`.
     token_type: &'static str,
+    /// For how many seconds the access token is valid.
     expires_in: u64,
+    /// Is exchanged for new tokens, once.
     refresh_token: &'a str,
 }
 

@@ -5,16 +5,34 @@ use actix_web::{
     http::{StatusCode, header::LOCATION},
     web,
 };
+use events::ids::UserId;
 use runtime::{
     auth::Caller,
     etag::IfMatch,
     json::{self, JSON, MERGE_PATCH},
+    openapi::schema,
     problem::Problem,
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::{
+    ToSchema,
+    openapi::{KnownFormat, ObjectBuilder},
+};
 
 use super::{Serving, answer, context, path_id};
 use crate::commands::{Context, users};
+
+/// What a registration is answered with.
+#[derive(Serialize, ToSchema)]
+pub struct Registered {
+    /// The new user's id.
+    #[schema(schema_with = id)]
+    id: UserId,
+}
+
+fn id() -> ObjectBuilder {
+    schema::formatted(KnownFormat::Uuid, "The new user's id.")
+}
 
 /// `POST /register`
 pub async fn register(
@@ -27,7 +45,7 @@ pub async fn register(
     let registered = users::register(&api, context, json::parse(&body)?).await?;
     let mut response = answer::head(StatusCode::CREATED, registered.version, registered.token);
     response.insert_header((LOCATION, format!("/users/{}", registered.id)));
-    Ok(response.json(json!({ "id": registered.id })))
+    Ok(response.json(Registered { id: registered.id }))
 }
 
 /// `PATCH /users/{id}`

@@ -1,20 +1,76 @@
 //! Queries for orders over HTTP.
 
-use actix_web::{HttpRequest, HttpResponse, http::Method, http::header::ETAG, web};
-use runtime::{auth::Caller, etag, http::resource, problem::Problem, representation};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::ETAG},
+    web,
+};
+use runtime::{
+    auth::Caller,
+    etag,
+    openapi::{
+        Answer, Description, Endpoint, Tag,
+        examples::{self, OrderNow},
+        parameters, schema,
+    },
+    problem::{NOT_FOUND, Problem},
+    representation::{self, OrderStatus},
+};
 use serde::Serialize;
+use serde_json::json;
+use utoipa::{ToSchema, openapi::KnownFormat};
 
 use super::answers;
 use crate::{
+    described::{pages, query},
     queries::{After, Queries},
     query::Parameters,
 };
 
 /// `GET /orders`, `/orders/{id}`
-pub fn routes(config: &mut web::ServiceConfig) {
-    config
-        .service(resource("/orders", [(Method::GET, web::to(list))]))
-        .service(resource("/orders/{id}", [(Method::GET, web::to(one))]));
+pub fn endpoints() -> [Endpoint; 2] {
+    [
+        Endpoint::get("/orders", web::to(list), || {
+            let status = schema::one_of(
+                &OrderStatus::ALL.map(OrderStatus::name),
+                "Where an order stands.",
+            );
+            let status = parameters::in_query("status", status, "Only orders that stand there.");
+            let customer_id = schema::formatted(KnownFormat::Uuid, "A user's id.");
+            let customer_id = parameters::in_query(
+                "customer_id",
+                customer_id,
+                "Only this customer's orders. Who is no admin sees his own in any case.",
+            );
+            let example = examples::order(OrderNow::Replaced);
+            pages(Description::new(
+                "listOrders",
+                Tag::Orders,
+                "Lists orders, the newest first",
+            ))
+            .text("One's own orders; an admin sees those of all customers.")
+            .parameter("Status", status.example(Some("created".into())))
+            .parameter(
+                "CustomerId",
+                customer_id.example(Some(examples::USER_ID.into())),
+            )
+            .answer(Answer::json::<List<'_>>(
+                StatusCode::OK,
+                "A page of orders.",
+                json!({"items": [example], "next_cursor": null}),
+            ))
+        }),
+        Endpoint::get("/orders/{id}", web::to(one), || {
+            let example = examples::order(OrderNow::Replaced);
+            let found =
+                Answer::json::<representation::Order<'_>>(StatusCode::OK, "The order.", example);
+            query(Description::new("getOrder", Tag::Orders, "Gets an order"))
+                .text("One's own; an admin may read any.")
+                .parameter("OrderId", parameters::order_id())
+                .answer(found.etag())
+                .problems(&[&NOT_FOUND])
+        }),
+    ]
 }
 
 async fn one(
@@ -32,9 +88,14 @@ async fn one(
         .json(shown))
 }
 
-#[derive(Serialize)]
+/// A page of orders.
+#[derive(Serialize, ToSchema)]
+#[schema(as = OrderList)]
 struct List<'a> {
+    /// The newest first.
     items: Vec<representation::Order<'a>>,
+    /// Where the next page begins; `null` on the last one.
+    #[schema(required = true)]
     next_cursor: Option<&'a str>,
 }
 

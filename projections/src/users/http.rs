@@ -1,21 +1,69 @@
 //! Queries for users over HTTP.
 
-use actix_web::{HttpRequest, HttpResponse, http::Method, http::header::ETAG, web};
-use runtime::{auth::Caller, etag, http::resource, problem::Problem, representation};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::ETAG},
+    web,
+};
+use runtime::{
+    auth::Caller,
+    etag,
+    openapi::{
+        Answer, Description, Endpoint, Tag,
+        examples::{self, UserNow},
+        parameters,
+    },
+    problem::{NOT_ALLOWED, NOT_FOUND, Problem},
+    representation,
+};
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
 
 use super::answers::{self, FoundUser};
 use crate::{
+    described::{pages, query},
     queries::{After, Queries},
     query::Parameters,
 };
 
 /// `GET /users`, `/users/me`, `/users/{id}`
-pub fn routes(config: &mut web::ServiceConfig) {
-    config
-        .service(resource("/users", [(Method::GET, web::to(list))]))
-        .service(resource("/users/me", [(Method::GET, web::to(me))]))
-        .service(resource("/users/{id}", [(Method::GET, web::to(one))]));
+pub fn endpoints() -> [Endpoint; 3] {
+    [
+        Endpoint::get("/users", web::to(list), || {
+            let description =
+                Description::new("listUsers", Tag::Users, "Lists all users, the newest first")
+                    .text("For admins.")
+                    .problems(&[&NOT_ALLOWED]);
+            let example =
+                json!({"items": [examples::user(UserNow::Promoted)], "next_cursor": null});
+            pages(description).answer(Answer::json::<List<'_>>(
+                StatusCode::OK,
+                "A page of users.",
+                example,
+            ))
+        }),
+        Endpoint::get("/users/me", web::to(me), || {
+            query(Description::new(
+                "getMe",
+                Tag::Users,
+                "Gets the caller's own record",
+            ))
+            .answer(found())
+        }),
+        Endpoint::get("/users/{id}", web::to(one), || {
+            query(Description::new("getUser", Tag::Users, "Gets a user"))
+                .text("One's own record; an admin may read any.")
+                .parameter("UserId", parameters::user_id())
+                .answer(found())
+                .problems(&[&NOT_FOUND])
+        }),
+    ]
+}
+
+fn found() -> Answer {
+    let example = examples::user(UserNow::ProfileUpdated);
+    Answer::json::<representation::User<'_>>(StatusCode::OK, "The user.", example).etag()
 }
 
 async fn me(
@@ -46,9 +94,14 @@ fn answer(found: &FoundUser) -> Result<HttpResponse, Problem> {
         .json(shown))
 }
 
-#[derive(Serialize)]
+/// A page of users.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserList)]
 struct List<'a> {
+    /// The newest first.
     items: Vec<representation::User<'a>>,
+    /// Where the next page begins; `null` on the last one.
+    #[schema(required = true)]
     next_cursor: Option<&'a str>,
 }
 

@@ -139,8 +139,7 @@ impl Api {
             config
                 .app_data(self.queries.clone())
                 .app_data(self.verifier.clone());
-            projections::users::http::routes(config);
-            projections::orders::http::routes(config);
+            runtime::openapi::register(config, projections::described::endpoints());
         });
         let response = call_service(&init_service(app).await, request.to_request()).await;
         let (status, headers) = (response.status(), response.headers().clone());

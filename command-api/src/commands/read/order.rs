@@ -244,5 +244,7 @@ fn fail<T>(part: &InvalidPart, place: &Place<'_>) -> Option<T> {
     place.fail_below(&part.pointer, part.invalid.code(), part.invalid)
 }
 
+mod schema;
+
 #[cfg(test)]
 mod tests;

@@ -186,5 +186,9 @@ fn or_default<T>(change: Change<T>, default: T) -> Option<T> {
     }
 }
 
+mod schema;
+
+pub use schema::{NewRole, RefreshToken};
+
 #[cfg(test)]
 mod tests;
