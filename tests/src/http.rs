@@ -1,4 +1,4 @@
-//! Calls to the HTTP APIs, and answers that can be questioned.
+//! Calls to the HTTP APIs, and answers that can be questioned. Whatever is answered must be described.
 
 use std::{fmt, sync::LazyLock, time::Duration};
 
@@ -8,7 +8,7 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use crate::environment;
+use crate::{described, environment};
 
 /// Longer than the services wait for anything unless asked to wait longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -31,6 +31,8 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
 pub struct Call {
     name: String,
     request: reqwest::RequestBuilder,
+    /// Method and path, where the API description speaks of the service.
+    described: Option<(Method, String)>,
 }
 
 /// A command, through the gateway.
@@ -47,6 +49,7 @@ pub fn query(path: &str) -> Call {
 pub fn call(method: Method, base: &str, path: &str) -> Call {
     Call {
         name: format!("{method} {path}"),
+        described: described::speaks_of(base).then(|| (method.clone(), path.to_owned())),
         request: CLIENT.request(method, format!("{base}{path}")),
     }
 }
@@ -115,12 +118,16 @@ impl Call {
         let response = self.request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await?.to_vec();
-        Ok(Answer {
+        let answer = Answer {
             call: self.name,
             status,
             headers,
             body,
-        })
+        };
+        if let Some((method, path)) = &self.described {
+            described::check(method, path, &answer);
+        }
+        Ok(answer)
     }
 }
 

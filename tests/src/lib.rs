@@ -8,6 +8,7 @@
     reason = "what tests are made of: a failure here is a failed test"
 )]
 
+pub mod described;
 pub mod doors;
 pub mod environment;
 pub mod gateway;

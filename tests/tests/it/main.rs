@@ -18,6 +18,7 @@ mod metrics;
 mod money;
 mod nodes;
 mod notifications;
+mod openapi;
 mod order_of_checks;
 mod passwords;
 mod personal_data;
