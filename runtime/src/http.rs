@@ -207,7 +207,10 @@ async fn finish(
     if !headers.contains_key(CACHE_CONTROL) {
         headers.insert(NO_STORE.0, NO_STORE.1);
     }
-    request_metrics::record(response.request(), response.status(), begun.elapsed());
+    // One that is sent on to the owner of its shard is counted there.
+    if !response.headers().contains_key(problem::NOT_OWNER) {
+        request_metrics::record(response.request(), response.status(), begun.elapsed());
+    }
     Ok(response)
 }
 

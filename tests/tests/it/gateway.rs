@@ -22,6 +22,8 @@ use tonic::Code;
 const CLIENTS: usize = 12;
 /// Orders that are acknowledged before and after something is broken.
 const ORDERS: usize = 150;
+/// Some 260 kB: four times what a connection of the gateway buffers.
+const LARGE_ORDER_LINES: usize = 1_000;
 /// A node without a sign of life for so long has lost its shards (the setting is 10 s).
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(40);
 /// Longer than the gateway waits for anything.
@@ -219,6 +221,26 @@ fn clients_of_the_gateway_need_not_know_how_many_nodes_there_are() {
             let order = Ask::Create(order_request(), Some(unique("key-")));
             let told = Door::Grpc.ask(Some(&user.token), order).await;
             assert_eq!(told.problem, "", "{told:?}");
+        }
+        // Also one that is larger than what a connection buffers.
+        let mut large = order_request();
+        let line =
+            json!({"sku": "TEA-1", "name": "x".repeat(200), "quantity": 1, "unit_price": "1"});
+        large["lines"] = json!(vec![line; LARGE_ORDER_LINES]);
+        for _ in 0..12 {
+            let order = user.command(Method::POST, "/orders").json(&large);
+            order.key(&unique("key-")).send().await.is(201);
+        }
+        // Who was asked first and is not the owner has answered nobody: alerts on failed requests stay silent.
+        for url in current_environment().await["ORDERLOG_COMMAND_URLS"].split(',') {
+            let scraped = call(Method::GET, url, "/metrics").send().await.is(200);
+            let scraped = String::from_utf8_lossy(&scraped.body).into_owned();
+            let refused = scraped.lines().find(|line| {
+                line.starts_with("http_server_request_duration_seconds_count")
+                    && line.contains("\"/orders\"")
+                    && line.contains("\"503\"")
+            });
+            assert_eq!(refused, None);
         }
         stack(&["kill", "command-api-2"]).await;
         eventually("the other node to own all", TAKEN_OVER_WITHIN, async || {

@@ -4,6 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use end_to_end::{
     alone, beside_others,
     environment::{command_url, query_url, variable},
+    gateway::{OwnGateway, service_that_repeats},
     http::{Call, call, command, query},
     orders::order_request,
     people::{PASSWORD, admin, is_cut_off, log_in, registered_user, stays_good, try_refresh},
@@ -131,6 +132,11 @@ fn forged_and_expired_tokens_are_refused_and_say_nothing_more() {
             parts.join(".")
         };
         let es256 = |token: &Issued| token.signed(Algorithm::ES256, &own);
+        // The gateway alone, before a service that would let everybody in.
+        let anything = service_that_repeats();
+        let gateway = OwnGateway::start(&[("PROJECTIONS_ADDRESS", &anything)]).await;
+        let at_gateway = |token: &str| call(Method::GET, &gateway.url, "/orders").token(token);
+        at_gateway(&good).send().await.is(200);
         for (why, token) in [
             ("alg none", issued.unsigned()),
             (
@@ -153,6 +159,12 @@ fn forged_and_expired_tokens_are_refused_and_say_nothing_more() {
             ("an unknown key", es256(&issued.with_header("kid", "mine"))),
         ] {
             is_refused(why, Some(&format!("Bearer {token}"))).await;
+            // Type and role are the services' to check.
+            if !matches!(why, "an unknown role" | "another type") {
+                let answer = at_gateway(&token).send().await;
+                assert_eq!(answer.status, 401, "{why}: {answer:?}");
+                answer.problem(401, "not-authenticated");
+            }
         }
     });
 }

@@ -31,6 +31,8 @@ const OF_A_REGISTRATION: &str = "command-api: POST /register (server) > [command
     projections: project users (consumer)]]";
 const DROPPED: &str = "orderlog_trace_spans_dropped_total";
 const EXPORTED: &str = "orderlog_trace_spans_exported_total";
+/// What a client may write anywhere, and no span repeats.
+const MARK: &str = "Zanzibar";
 const CLIENTS: usize = 64;
 /// Commands during an outage, at two spans each: more than fit in the queue.
 const ORDERS_WITHOUT_COLLECTOR: usize = 5_000;
@@ -62,13 +64,15 @@ async fn customer(caller: &Caller) -> (User, Vec<String>) {
         sent.map(drop).ok_or_else(|| format!("{rows:?}"))
     })
     .await;
-    let personal = vec![email, phone, name, user.token.clone(), PASSWORD.to_owned()];
+    let secret = user.token.clone();
+    let personal = vec![email, phone, name, secret, PASSWORD.into(), MARK.into()];
     (user, personal)
 }
 
 async fn orders(user: &User, caller: &Caller) -> Answer {
-    let call = user.command(Method::POST, "/orders");
+    let call = user.command(Method::POST, &format!("/orders?{MARK}"));
     call.header("traceparent", &caller.traceparent())
+        .header("user-agent", MARK)
         .json(&full_order())
         .send()
         .await
