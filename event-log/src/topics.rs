@@ -1,10 +1,15 @@
 //! The topics: making them, checking what correctness rests on, and asking how far they reach.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use events::Topic;
 use rdkafka::{
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::RDKafkaErrorCode,
@@ -31,6 +36,8 @@ pub struct TopicSettings {
 
 /// What a topic must take: the largest event with the framing of its batch.
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The pause between two questions for the settings of topics that a broker does not know yet.
+const ASK_AGAIN_EVERY: Duration = Duration::from_millis(100);
 
 /// Makes the topics that are missing, keeping everything for ever, and checks those that are there.
 pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<(), LogError> {
@@ -77,21 +84,38 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
     Ok(())
 }
 
+/// The settings of every topic. A broker that has just taken a topic in may for a moment know nothing of it, or of its
+/// settings: it is asked again for as long as a request may take.
+async fn settings_of_topics(
+    admin: &AdminClient<DefaultClientContext>,
+    options: &AdminOptions,
+) -> Result<Vec<ConfigResource>, LogError> {
+    let resources = Topic::ALL.map(|topic| ResourceSpecifier::Topic(topic.name()));
+    let begun = Instant::now();
+    loop {
+        let described = admin.describe_configs(&resources, options).await?;
+        let described: Result<Vec<_>, _> = described.into_iter().collect();
+        let is_known = described.as_ref().is_ok_and(|all| {
+            all.iter().all(|each| {
+                each.get("cleanup.policy")
+                    .is_some_and(|it| it.value.is_some())
+            })
+        });
+        if is_known || begun.elapsed() > REQUEST_TIMEOUT {
+            return described.map_err(|code| {
+                LogError::Topic(format!("the topics cannot be described: {code}"))
+            });
+        }
+        tokio::time::sleep(ASK_AGAIN_EVERY).await;
+    }
+}
+
 async fn check_settings(
     admin: &AdminClient<DefaultClientContext>,
     options: &AdminOptions,
 ) -> Result<(), LogError> {
-    let resources = Topic::ALL.map(|topic| ResourceSpecifier::Topic(topic.name()));
-    for (topic, described) in Topic::ALL
-        .iter()
-        .zip(admin.describe_configs(&resources, options).await?)
-    {
-        let described = described.map_err(|code| {
-            LogError::Topic(format!(
-                "topic {} cannot be described: {code}",
-                topic.name()
-            ))
-        })?;
+    let described = settings_of_topics(admin, options).await?;
+    for (topic, described) in Topic::ALL.iter().zip(described) {
         let found = |key: &str| {
             let entry = described.get(key);
             entry.and_then(|entry| entry.value.clone())
