@@ -120,7 +120,6 @@ pub fn providers(channel: Channel, names: &[&'static str]) {
             counter!(FAILOVERS, "channel" => channel.name(), "from" => *from, "to" => *provider)
                 .absolute(0);
         }
-        passed_over(channel, provider, false);
     }
 }
 

@@ -1,13 +1,13 @@
 //! The providers as the settings choose them: which, in which order, and with which accounts. One that is named and
 //! not configured ends the process at its start.
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 
 use crate::{
     channel::{
         self, MailProvider, Mailgun, Route, SendGrid, SmsProvider, Smtp, Twilio, twilio::Account,
     },
-    settings::{MailChoice, ProviderSettings, SendingSettings, SmsChoice},
+    settings::{MailChoice, ProviderSettings, Secret, SendingSettings, SmsChoice, SmtpUrl},
 };
 
 /// Most bytes of a file with certificates.
@@ -48,36 +48,41 @@ fn mail_provider(
 ) -> anyhow::Result<MailProvider> {
     let needed =
         |setting| move || format!("MAIL_PROVIDERS names {choice}, but {setting} is not set");
-    let from = with.mail_from.clone().with_context(needed("MAIL_FROM"))?;
+    let from = given(with.mail_from.as_deref()).with_context(needed("MAIL_FROM"))?;
     Ok(match choice {
         MailChoice::Sendgrid => {
-            let key = with.sendgrid_api_key.as_ref();
-            let key = key.with_context(needed("SENDGRID_API_KEY"))?;
+            let key = secret(with.sendgrid_api_key.as_ref());
             MailProvider::SendGrid(SendGrid::new(
                 client.clone(),
                 bounds,
                 &with.sendgrid_api_url,
-                key.expose().to_owned(),
-                from,
+                key.with_context(needed("SENDGRID_API_KEY"))?.to_owned(),
+                from.to_owned(),
             ))
         }
         MailChoice::Mailgun => {
-            let key = with.mailgun_api_key.as_ref();
+            let key = secret(with.mailgun_api_key.as_ref());
             let key = key.with_context(needed("MAILGUN_API_KEY"))?;
-            let domain = with.mailgun_domain.as_ref();
+            let domain = given(with.mailgun_domain.as_deref());
             MailProvider::Mailgun(Mailgun::new(
                 client.clone(),
                 bounds,
                 &with.mailgun_api_url,
                 domain.with_context(needed("MAILGUN_DOMAIN"))?,
-                key.expose().to_owned(),
-                from,
+                key.to_owned(),
+                from.to_owned(),
             ))
         }
         MailChoice::Smtp => {
-            let url = with.smtp_url.clone().with_context(needed("SMTP_URL"))?;
-            let ca_pem = with.smtp_ca_file.as_deref().map(certificates).transpose()?;
-            MailProvider::Smtp(Smtp::new(bounds, url, ca_pem.as_deref(), &from)?)
+            let url = secret(with.smtp_url.as_ref()).with_context(needed("SMTP_URL"))?;
+            // The reason never repeats the URL, which holds a password.
+            let url: SmtpUrl = url
+                .parse()
+                .map_err(|reason| anyhow!("SMTP_URL makes no sense: {reason}"))?;
+            let ca_file = with.smtp_ca_file.as_deref();
+            let ca_file = ca_file.filter(|file| !file.as_os_str().is_empty());
+            let ca_pem = ca_file.map(certificates).transpose()?;
+            MailProvider::Smtp(Smtp::new(bounds, url, ca_pem.as_deref(), from)?)
         }
     })
 }
@@ -92,25 +97,32 @@ fn sms_provider(
         |setting| move || format!("SMS_PROVIDERS names {choice}, but {setting} is not set");
     Ok(match choice {
         SmsChoice::Twilio => {
-            let sid = with.twilio_account_sid.clone();
-            let token = with.twilio_auth_token.as_ref();
+            let sid = given(with.twilio_account_sid.as_deref());
+            let token = secret(with.twilio_auth_token.as_ref());
+            let from = given(with.sms_from.as_deref());
             let account = Account {
-                sid: sid.with_context(needed("TWILIO_ACCOUNT_SID"))?,
-                auth_token: token
-                    .with_context(needed("TWILIO_AUTH_TOKEN"))?
-                    .expose()
-                    .to_owned(),
+                sid: sid.with_context(needed("TWILIO_ACCOUNT_SID"))?.to_owned(),
+                auth_token: token.with_context(needed("TWILIO_AUTH_TOKEN"))?.to_owned(),
             };
             SmsProvider::Twilio(Twilio::new(
                 client.clone(),
                 bounds,
                 &with.twilio_api_url,
                 account,
-                with.sms_from.clone().with_context(needed("SMS_FROM"))?,
+                from.with_context(needed("SMS_FROM"))?.to_owned(),
                 &with.public_url,
             ))
         }
     })
+}
+
+/// What a setting says; an empty one says nothing.
+fn given(setting: Option<&str>) -> Option<&str> {
+    setting.filter(|text| !text.is_empty())
+}
+
+fn secret(setting: Option<&Secret>) -> Option<&str> {
+    given(setting.map(Secret::expose))
 }
 
 fn each_once<T: PartialEq + std::fmt::Display>(setting: &str, order: &[T]) -> anyhow::Result<()> {
@@ -142,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    #[derive(Parser)]
+    #[derive(Debug, Parser)]
     struct Only {
         #[command(flatten)]
         providers: ProviderSettings,
@@ -165,12 +177,16 @@ mod tests {
 
     /// The line that the process ends with when the settings are changed so, if it does.
     fn complaint(change: impl FnOnce(&mut ProviderSettings)) -> Option<String> {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
         let mut only = Only::parse_from(ALL);
         only.providers.smtp_ca_file = None;
         change(&mut only.providers);
+        complaint_of(&only)
+    }
+
+    fn complaint_of(only: &Only) -> Option<String> {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
         let chosen = routes(&only.providers, &only.sending);
         chosen.err().map(|error| error.to_string())
     }
@@ -226,6 +242,73 @@ mod tests {
             with.mailgun_api_key = None;
         };
         assert_eq!(complaint(only_smtp), None);
+    }
+
+    #[test]
+    fn who_is_named_and_has_an_empty_setting_is_not_configured() {
+        for setting in [
+            "SENDGRID_API_KEY",
+            "MAILGUN_API_KEY",
+            "MAILGUN_DOMAIN",
+            "SMTP_URL",
+            "MAIL_FROM",
+            "TWILIO_ACCOUNT_SID",
+            "TWILIO_AUTH_TOKEN",
+            "SMS_FROM",
+        ] {
+            let argument = format!("--{}=", setting.to_lowercase().replace('_', "-"));
+            let others = ALL.iter().filter(|given| !given.starts_with(&argument));
+            let arguments = others
+                .copied()
+                .chain([argument.as_str(), "--smtp-ca-file="]);
+            let told = complaint_of(&Only::parse_from(arguments)).unwrap();
+            let expected = format!(", but {setting} is not set");
+            assert!(told.ends_with(&expected), "{setting}: {told}");
+        }
+        let only = Only::parse_from(ALL.iter().copied().chain(["--smtp-ca-file="]));
+        assert_eq!(complaint_of(&only), None);
+    }
+
+    #[test]
+    fn what_is_said_about_a_mistyped_url_does_not_repeat_its_password() {
+        for (mistyped, reason) in [
+            (
+                "smtp://me:hunter2@mail.example.com",
+                "use smtps, or ?tls=required",
+            ),
+            (
+                "smtps://me:hunter2@mail.example.com:port",
+                "invalid port number",
+            ),
+            (
+                "smtps//me:hunter2@mail.example.com",
+                "relative URL without a base",
+            ),
+        ] {
+            let others = ALL.iter().filter(|given| !given.starts_with("--smtp-url"));
+            let argument = format!("--smtp-url={mistyped}");
+            let arguments = others.copied().chain([argument.as_str()]);
+            let told = match Only::try_parse_from(arguments) {
+                Ok(only) => complaint_of(&only).unwrap(),
+                Err(error) => error.to_string(),
+            };
+            assert!(!told.contains("hunter2"), "{told}");
+            assert!(told.starts_with("SMTP_URL makes no sense: "), "{told}");
+            assert!(told.contains(reason), "{told}");
+        }
+        for setting in [
+            "sendgrid-api-url",
+            "mailgun-api-url",
+            "twilio-api-url",
+            "public-url",
+        ] {
+            let mistyped = format!("--{setting}=https://me:hunter2@api.example.com");
+            let told = Only::try_parse_from(["test", &mistyped]).unwrap_err();
+            let told = format!("{told} {told:?}");
+            assert!(!told.contains("hunter2"), "{told}");
+            assert!(told.contains("must have no credentials"), "{told}");
+            assert!(told.contains(setting), "{told}");
+        }
     }
 
     #[test]

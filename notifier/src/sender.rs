@@ -118,6 +118,12 @@ impl Sender {
                 () = sleep_until(look_at_earliest), if has_room && !stopping => {
                     look_at = self.look(&mut hands, room).await;
                 }
+                // Also while the providers asked to be left alone, and while there is no room.
+                () = sleep_until(hands.look_over_at), if !stopping => {
+                    if self.look_over(&mut hands).await {
+                        look_at = Instant::now();
+                    }
+                }
             }
         }
     }
@@ -131,19 +137,19 @@ impl Sender {
                 look_at
             }
             Err(error) => {
-                tracing::warn!(channel = self.channel().name(), %error, "the ledger is away, trying again");
-                self.component
-                    .waiting(format!("the ledger is away: {error}"));
+                self.ledger_is_away(&error);
                 Instant::now() + hands.backoff.next_pause()
             }
         }
     }
 
+    fn ledger_is_away(&self, error: &sqlx::Error) {
+        tracing::warn!(channel = self.channel().name(), %error, "the ledger is away, trying again");
+        self.component
+            .waiting(format!("the ledger is away: {error}"));
+    }
+
     async fn claim(&self, hands: &mut Hands, room: usize) -> Result<Instant, sqlx::Error> {
-        if Instant::now() >= hands.look_over_at {
-            self.look_over(hands).await?;
-            hands.look_over_at = Instant::now() + LOOK_OVER_EVERY;
-        }
         let lease_ends = Instant::now() + self.limits.lease;
         let claimed = in_time(ledger::claim(
             &self.pool,
@@ -177,8 +183,24 @@ impl Sender {
         Ok(Instant::now() + next_due_in.clamp(LOOK_PAUSE_MIN, LOOK_OVER_EVERY))
     }
 
-    /// Takes back what a dead sender left behind, and counts what waits.
-    async fn look_over(&self, hands: &Hands) -> Result<(), sqlx::Error> {
+    /// Looks the ledger over; whether something was taken back.
+    async fn look_over(&self, hands: &mut Hands) -> bool {
+        let taken_back = self.take_back_and_count(hands).await;
+        hands.look_over_at = Instant::now() + LOOK_OVER_EVERY;
+        match taken_back {
+            Ok(count) => {
+                self.component.ready();
+                count > 0
+            }
+            Err(error) => {
+                self.ledger_is_away(&error);
+                false
+            }
+        }
+    }
+
+    /// Takes back what a dead sender left behind, and counts what waits. Returns how much was taken back.
+    async fn take_back_and_count(&self, hands: &Hands) -> Result<usize, sqlx::Error> {
         let own: Vec<i64> = hands.ids.iter().copied().collect();
         let expired = in_time(ledger::expire(
             &self.pool,
@@ -197,7 +219,7 @@ impl Sender {
         }
         let backlog = in_time(ledger::backlog(&self.pool, self.channel())).await?;
         measures::backlog(self.channel(), backlog);
-        Ok(())
+        Ok(expired.len())
     }
 
     /// Records what became of messages, trying until it succeeds: only then there is room for others.

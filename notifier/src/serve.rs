@@ -38,7 +38,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     measures::enter();
     let limits = settings.sending.limits()?;
     let texts = Arc::new(Texts::load()?);
-    let routes = providers::routes(&settings.providers, &settings.sending)?;
+    let routes = providers::routes(&settings.providers, &settings.sending)?.map(Arc::new);
+    routes.iter().for_each(Route::measure);
     let wrapping_key = WrappingKey::from_file(&settings.data_key_wrapping_key_file)?;
     let shutdown = shutdown::on_signal()?;
     let health = Health::default();
@@ -70,7 +71,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
 async fn notify(
     settings: Settings,
     limits: SendLimits,
-    routes: [Route; 2],
+    routes: [Arc<Route>; 2],
     texts: Arc<Texts>,
     wrapping_key: WrappingKey,
     health: Health,
@@ -99,7 +100,7 @@ async fn notify(
         let sender = Sender {
             pool: pool.clone(),
             courier: Courier {
-                route: Arc::new(route),
+                route,
                 texts: Arc::clone(&texts),
                 keys: keys.clone(),
             },

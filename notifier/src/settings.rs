@@ -7,7 +7,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use event_log::KafkaSettings;
-use runtime::{postgres::PostgresSettings, trace::TraceSettings};
+use runtime::{
+    postgres::{PostgresSettings, QUERY_TIMEOUT},
+    trace::TraceSettings,
+};
 
 pub use providers::{
     Encryption, MailChoice, ProviderSettings, ProviderUrl, Secret, SmsChoice, SmtpUrl,
@@ -19,8 +22,8 @@ use crate::{
     sender::SendLimits,
 };
 
-/// Time an attempt takes besides the providers': getting keys, making texts, recording.
-const ATTEMPT_MARGIN: Duration = Duration::from_secs(4);
+/// Time an attempt takes besides the providers': getting a key and recording, each as long as a query may take.
+const ATTEMPT_MARGIN: Duration = QUERY_TIMEOUT.saturating_mul(2);
 
 /// Tells people what happened to their account and orders, by e-mail and SMS.
 #[derive(Debug, Parser)]
@@ -101,7 +104,7 @@ pub struct SendingSettings {
     pub send_concurrency_max: u16,
     /// How long a claim of a message holds, in seconds. When its sender dies, the outcome counts as unknown
     /// after this time.
-    #[arg(long, env = "SEND_LEASE_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[arg(long, env = "SEND_LEASE_SECONDS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub send_lease_seconds: u64,
     /// Attempts to send after which a message is a dead letter.
     #[arg(long, env = "SEND_ATTEMPTS_MAX", default_value_t = 14, value_parser = clap::value_parser!(u32).range(1..=1_000))]
@@ -189,7 +192,13 @@ mod tests {
             Only::parse_from(std::iter::once(&"test").chain(arguments)).sending
         };
         assert!(settings(&[]).limits().is_ok());
-        assert!(settings(&["--send-lease-seconds", "24"]).limits().is_err());
-        assert!(settings(&["--send-lease-seconds", "25"]).limits().is_ok());
+        assert!(settings(&["--send-lease-seconds", "30"]).limits().is_err());
+        assert!(settings(&["--send-lease-seconds", "31"]).limits().is_ok());
+        let attempt = settings(&[]).limits().unwrap().attempt_time_max;
+        let providers = Duration::from_secs(20);
+        assert!(
+            attempt >= providers + 2 * QUERY_TIMEOUT,
+            "a key is got and the outcome recorded as well: {attempt:?}"
+        );
     }
 }

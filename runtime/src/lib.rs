@@ -19,6 +19,7 @@ pub mod request_metrics;
 pub mod retry;
 pub mod scrape;
 pub mod secret_file;
+pub mod setting;
 pub mod shutdown;
 pub mod telemetry;
 pub mod trace;

@@ -9,12 +9,12 @@ use sqlx::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{health::Component, retry, scrape};
+use crate::{health::Component, retry, scrape, setting::confidential};
 
 /// How long a query may wait for a connection before the database counts as away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a query of a request may take before the database counts as away.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTIONS: &str = "orderlog_postgres_connections";
 const CONNECTIONS_IDLE: &str = "orderlog_postgres_connections_idle";
 const CONNECTIONS_LIMIT: &str = "orderlog_postgres_connections_limit";
@@ -25,7 +25,7 @@ pub const START_HINT: &str = "scripts/stack start postgres";
 #[derive(Debug, Clone, clap::Args)]
 pub struct PostgresSettings {
     /// Connection URL of Postgres, postgres://USER:PASSWORD@HOST:PORT/DATABASE.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = confidential::<DatabaseUrl>())]
     pub database_url: DatabaseUrl,
     /// Connections that this process opens at most.
     #[arg(long, env = "DATABASE_CONNECTIONS_MAX", default_value_t = 8)]

@@ -1,6 +1,7 @@
 """What docker-compose.yml must say about every service; that it works is for `scripts/test-compose`."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from orderlog_compose import stand_ins  # noqa: E402  (the path comes first)
 from orderlog_stack import tools  # noqa: E402
 
 COMPOSE_FILE = SCRIPTS.parent / "docker-compose.yml"
+REAL_PROVIDERS = SCRIPTS.parent / "deploy" / "real-providers.yml"
 CONFIG_WITHIN_S = 60
 PROFILE = "observability"
 ONCE = {"secrets", "prepare", "admin"}
@@ -24,10 +26,11 @@ WRITE = {"kafka", "registry", *ONCE}
 """Their programs write into the image's own directories, or are gone before it matters."""
 
 
-def config(*profiles):
-    command = [tools.checker("docker-compose"), "--file", str(COMPOSE_FILE),
-               *(f"--profile={profile}" for profile in profiles), "config", "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=CONFIG_WITHIN_S)
+def config(*profiles, also=(), environment=None):
+    files = [f"--file={file}" for file in (COMPOSE_FILE, *also)]
+    command = [tools.checker("docker-compose"), *files, *(f"--profile={profile}" for profile in profiles),
+               "config", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=CONFIG_WITHIN_S, env=environment)
     return json.loads(done.stdout)
 
 
@@ -75,6 +78,16 @@ class ComposeFile(unittest.TestCase):
             for setting, value in service.get("environment", {}).items():
                 if told.search(setting):
                     self.assertIn("stand-in", value, f"{name}: {setting}")
+
+    def test_real_providers_have_no_account_that_nobody_gave(self):
+        given = {"TWILIO_ACCOUNT_SID": "sid", "TWILIO_AUTH_TOKEN": "token", "MAIL_FROM": "mail", "SMS_FROM": "number"}
+        environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **given}
+        real = config(also=[REAL_PROVIDERS], environment=environment)["services"]["notifier"]["environment"]
+        for setting, value in given.items():
+            self.assertEqual(real[setting], value)
+        for setting in ("SENDGRID_API_KEY", "MAILGUN_API_KEY", "MAILGUN_DOMAIN", "SMTP_URL"):
+            self.assertEqual(real[setting], "", setting)
+        self.assertIsNone(real.get("SMTP_CA_FILE"))
 
     def test_the_core_can_be_had_without_pulling(self):
         stood_in = {stand_in.image for stand_in in stand_ins.STAND_INS}

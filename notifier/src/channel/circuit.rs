@@ -35,7 +35,7 @@ impl Circuit {
     /// When the provider may be asked. Once it was passed over for long enough, one caller is told that it is its
     /// turn, and the others that it is not, until that one has come back.
     pub fn turn(&mut self, now: Instant) -> Turn {
-        if self.left_alone_until.is_some_and(|until| now < until) {
+        if self.left_alone_for(now).is_some() {
             return Turn::NotNow;
         }
         match self.passed_over_until {
@@ -65,9 +65,15 @@ impl Circuit {
         }
     }
 
-    /// Whether it is passed over.
-    pub const fn is_open(&self) -> bool {
-        self.passed_over_until.is_some()
+    /// Whether it is passed over; not any more once it is to be tried again, even if nobody has come to try it.
+    pub fn is_open(&self, now: Instant) -> bool {
+        self.passed_over_until.is_some_and(|until| now < until)
+    }
+
+    /// How long it is still to be left alone; `None` when it is not.
+    pub fn left_alone_for(&self, now: Instant) -> Option<Duration> {
+        let left = self.left_alone_until?.checked_duration_since(now)?;
+        (!left.is_zero()).then_some(left)
     }
 }
 
@@ -99,7 +105,7 @@ mod tests {
     fn who_keeps_failing_is_passed_over_and_then_tried_by_one() {
         let now = Instant::now();
         let mut circuit = failed_times(FAILURES_MAX, now);
-        assert!(circuit.is_open());
+        assert!(circuit.is_open(now));
         assert_eq!(circuit.turn(now), Turn::LastResort);
         assert_eq!(
             circuit.turn(now + PASSED_OVER_FOR - SECOND),
@@ -120,7 +126,18 @@ mod tests {
         );
         circuit.worked();
         assert_eq!(circuit.turn(later + SECOND), Turn::InOrder);
-        assert!(!circuit.is_open());
+        assert!(!circuit.is_open(later + SECOND));
+    }
+
+    #[test]
+    fn who_was_passed_over_for_long_enough_is_so_no_more_though_nobody_tries_it() {
+        let now = Instant::now();
+        let mut circuit = failed_times(FAILURES_MAX, now);
+        assert!(circuit.is_open(now + PASSED_OVER_FOR - SECOND));
+        let later = now + PASSED_OVER_FOR;
+        assert!(!circuit.is_open(later));
+        assert_eq!(circuit.turn(later), Turn::InOrder);
+        assert!(circuit.is_open(later), "while one tries it");
     }
 
     #[test]
@@ -137,6 +154,8 @@ mod tests {
         let mut circuit = Circuit::default();
         circuit.failed(now, Some(10 * SECOND));
         circuit.failed(now, Some(SECOND));
+        assert_eq!(circuit.left_alone_for(now + SECOND), Some(9 * SECOND));
+        assert_eq!(circuit.left_alone_for(now + 10 * SECOND), None);
         assert_eq!(circuit.turn(now + 9 * SECOND), Turn::NotNow);
         assert_eq!(circuit.turn(now + 10 * SECOND), Turn::InOrder);
     }

@@ -3,10 +3,11 @@
 //! The next provider is asked only when the one before certainly did not take the message, for a reason of its own.
 //! What may have been taken, or would be taken by nobody, goes no further: that is the schedule's to decide.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use events::ids::EventId;
 use parking_lot::Mutex;
+use runtime::scrape;
 use tokio::time::Instant;
 
 use super::{
@@ -142,6 +143,15 @@ impl Route {
         Self::Sms(Ways::new(Channel::Sms, providers, limits))
     }
 
+    /// Has it said at each scrape who is passed over: that changes with time, also while nobody sends.
+    pub fn measure(self: &Arc<Self>) {
+        let route = Arc::clone(self);
+        scrape::before_each(move || match route.as_ref() {
+            Self::Mail(ways) => ways.report(Instant::now()),
+            Self::Sms(ways) => ways.report(Instant::now()),
+        });
+    }
+
     /// The channel.
     pub const fn channel(&self) -> Channel {
         match self {
@@ -168,22 +178,14 @@ struct Way<P> {
 struct Tried {
     /// Who would not take it, and why.
     reasons: Vec<String>,
-    /// Whose turn it was before.
+    /// Who did not take it last.
     last: Option<&'static str>,
-    /// The shortest time that was asked for; `None` as soon as somebody asked for none.
-    retry_after: Option<Duration>,
 }
 
 impl Tried {
-    fn add(&mut self, provider: &'static str, reason: &str, retry_after: Option<Duration>) {
-        let is_first = self.reasons.is_empty();
+    fn add(&mut self, provider: &'static str, reason: &str) {
         self.reasons.push(format!("{provider} {reason}"));
         self.last = Some(provider);
-        self.retry_after = match (self.retry_after, retry_after) {
-            (before, Some(pause)) if is_first => Some(before.unwrap_or(pause)),
-            (Some(before), Some(pause)) => Some(before.min(pause)),
-            (_, None) | (None, _) => None,
-        };
     }
 
     fn told(mut self, provider: &str, reason: &str) -> String {
@@ -210,27 +212,31 @@ impl<P: Provider> Ways<P> {
     /// Sends a message through the first provider that takes it.
     pub async fn send(&self, message: &P::Message, event_id: EventId) -> Outcome {
         let begun = Instant::now();
+        let has_time =
+            || begun.elapsed() + self.limits.provider_timeout <= self.limits.attempt_time_max();
         let mut tried = Tried::default();
         let mut passed_over = Vec::new();
-        for way in &self.ways {
-            match way.circuit.lock().turn(Instant::now()) {
-                Turn::InOrder => {}
-                Turn::LastResort => {
-                    tried.last = Some(way.provider.name());
-                    passed_over.push(way);
-                    continue;
-                }
-                Turn::NotNow => {
-                    tried.last = Some(way.provider.name());
-                    continue;
-                }
+        for (at, way) in self.ways.iter().enumerate() {
+            if !has_time() {
+                break;
             }
-            if let Some(outcome) = self.ask(way, message, event_id, begun, &mut tried).await {
-                return outcome;
+            let turn = way.circuit.lock().turn(Instant::now());
+            match turn {
+                Turn::InOrder => {
+                    let asked = self.ask(at, way, message, event_id, &mut tried).await;
+                    if let Some(outcome) = asked {
+                        return outcome;
+                    }
+                }
+                Turn::LastResort => passed_over.push((at, way)),
+                Turn::NotNow => {}
             }
         }
-        for way in passed_over {
-            if let Some(outcome) = self.ask(way, message, event_id, begun, &mut tried).await {
+        for (at, way) in passed_over {
+            if !has_time() {
+                break;
+            }
+            if let Some(outcome) = self.ask(at, way, message, event_id, &mut tried).await {
                 return outcome;
             }
         }
@@ -239,24 +245,38 @@ impl<P: Provider> Ways<P> {
         }
         Outcome::Failed {
             reason: tried.reasons.join("; "),
-            retry_after: tried.retry_after,
+            retry_after: self.free_in(Instant::now()),
         }
     }
 
-    /// Asks one provider, unless there is not enough time left for it; `None` when the next one is to be asked.
+    /// How long it is until the first provider may be asked again; `None` when one may be asked now, which is also
+    /// one that there was no time left for.
+    fn free_in(&self, now: Instant) -> Option<Duration> {
+        let left_alone = |way: &Way<P>| way.circuit.lock().left_alone_for(now);
+        let pauses: Option<Vec<_>> = self.ways.iter().map(left_alone).collect();
+        pauses?.into_iter().min()
+    }
+
+    /// Whose place a provider takes, by where it is in the order: that of the last who did not take the message; if
+    /// nobody was asked, that of the one before it, which was passed by. `None` when it is its own.
+    fn place_of(&self, at: usize, tried: &Tried) -> Option<&'static str> {
+        let before = || self.ways.get(at.checked_sub(1)?);
+        tried
+            .last
+            .or_else(|| before().map(|way| way.provider.name()))
+    }
+
+    /// Asks one provider; `None` when the next one is to be asked.
     async fn ask(
         &self,
+        at: usize,
         way: &Way<P>,
         message: &P::Message,
         event_id: EventId,
-        begun: Instant,
         tried: &mut Tried,
     ) -> Option<Outcome> {
         let provider = way.provider.name();
-        if begun.elapsed() + self.limits.provider_timeout > self.limits.attempt_time_max() {
-            return None;
-        }
-        if let Some(from) = tried.last {
+        if let Some(from) = self.place_of(at, tried) {
             let reason = tried
                 .reasons
                 .last()
@@ -272,11 +292,8 @@ impl<P: Provider> Ways<P> {
                 provider,
                 reference,
             })),
-            Verdict::Unable {
-                reason,
-                retry_after,
-            } => {
-                tried.add(provider, &reason, retry_after);
+            Verdict::Unable { reason, .. } => {
+                tried.add(provider, &reason);
                 None
             }
             Verdict::Unknown(reason) => Some(Outcome::Unknown {
@@ -292,7 +309,7 @@ impl<P: Provider> Ways<P> {
     fn remember(&self, way: &Way<P>, verdict: &Verdict) {
         let provider = way.provider.name();
         let mut circuit = way.circuit.lock();
-        let was_open = circuit.is_open();
+        let was_open = circuit.is_open(Instant::now());
         match verdict {
             Verdict::Taken(_) | Verdict::Refused(_) => circuit.worked(),
             Verdict::Unable { retry_after, .. } => {
@@ -301,8 +318,8 @@ impl<P: Provider> Ways<P> {
             }
             Verdict::Unknown(_) => circuit.failed(Instant::now(), None),
         }
-        if circuit.is_open() != was_open {
-            let is_open = circuit.is_open();
+        let is_open = circuit.is_open(Instant::now());
+        if is_open != was_open {
             tracing::warn!(
                 channel = self.channel.name(),
                 provider,
@@ -310,6 +327,96 @@ impl<P: Provider> Ways<P> {
                 "a provider is passed over, or not any more"
             );
         }
-        measures::passed_over(self.channel, provider, circuit.is_open());
+    }
+
+    fn report(&self, now: Instant) {
+        for way in &self.ways {
+            let is_open = way.circuit.lock().is_open(now);
+            measures::passed_over(self.channel, way.provider.name(), is_open);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::{self, Bounds};
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LIMITS: RouteLimits = RouteLimits {
+        provider_timeout: SECOND,
+        retry_after_max: Duration::from_secs(3_600),
+    };
+
+    /// SendGrid, Mailgun and a mail server, in this order; nobody is asked.
+    fn ways() -> Ways<MailProvider> {
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let bounds = Bounds {
+            timeout: SECOND,
+            answer_bytes_max: 0,
+        };
+        let client = channel::client(bounds).unwrap();
+        let (url, key) = ("https://api.example.com".parse().unwrap(), String::new);
+        let from = || "shop@example.com".to_owned();
+        let smtp_url = "smtps://mail.example.com".parse().unwrap();
+        let providers = vec![
+            MailProvider::SendGrid(SendGrid::new(client.clone(), bounds, &url, key(), from())),
+            MailProvider::Mailgun(Mailgun::new(
+                client,
+                bounds,
+                &url,
+                "mg.example.com",
+                key(),
+                from(),
+            )),
+            MailProvider::Smtp(Smtp::new(bounds, smtp_url, None, &from()).unwrap()),
+        ];
+        Ways::new(Channel::Email, providers, LIMITS)
+    }
+
+    fn fails(ways: &Ways<MailProvider>, at: usize, retry_after: Option<u64>) {
+        let verdict = Verdict::Unable {
+            reason: "answered 429".to_owned(),
+            retry_after: retry_after.map(Duration::from_secs),
+        };
+        ways.remember(&ways.ways[at], &verdict);
+    }
+
+    #[test]
+    fn all_wait_only_until_the_first_may_be_asked_again() {
+        let ways = ways();
+        fails(&ways, 0, Some(30));
+        fails(&ways, 1, Some(7_200));
+        let now = Instant::now();
+        assert_eq!(ways.free_in(now), None, "one was never asked");
+        fails(&ways, 2, Some(600));
+        let wait = ways.free_in(now).unwrap();
+        assert!((29 * SECOND..=31 * SECOND).contains(&wait), "{wait:?}");
+        assert_eq!(ways.free_in(now + 40 * SECOND), None);
+        fails(&ways, 0, Some(5_000));
+        let wait = ways.free_in(now).unwrap();
+        assert!((599 * SECOND..=601 * SECOND).contains(&wait), "{wait:?}");
+    }
+
+    #[test]
+    fn who_asked_for_no_time_makes_nobody_wait() {
+        let ways = ways();
+        fails(&ways, 0, Some(30));
+        fails(&ways, 1, None);
+        fails(&ways, 2, Some(30));
+        assert_eq!(ways.free_in(Instant::now()), None);
+    }
+
+    #[test]
+    fn a_place_is_taken_only_from_somebody_else() {
+        let ways = ways();
+        let nobody_yet = Tried::default();
+        assert_eq!(ways.place_of(0, &nobody_yet), None, "it is its own");
+        assert_eq!(ways.place_of(2, &nobody_yet), Some(mailgun::NAME));
+        let mut tried = Tried::default();
+        tried.add(smtp::NAME, "answered 451");
+        assert_eq!(ways.place_of(0, &tried), Some(smtp::NAME));
     }
 }

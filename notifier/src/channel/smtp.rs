@@ -19,6 +19,7 @@ use lettre::{
         client::{AsyncSmtpConnection, Certificate, CertificateStore, TlsParameters},
         commands::{Data, Mail as MailFrom, Rcpt},
         extension::{ClientId, Extension, MailParameter},
+        response::{Code, Severity},
     },
 };
 use runtime::trace::{self, Span, SpanKind};
@@ -35,6 +36,22 @@ use crate::{
 pub const NAME: &str = "smtp";
 /// How long is waited for the goodbye of a server that has taken a mail.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The enhanced statuses 5.x.y (RFC 3463, RFC 7505) that are about the recipient's address or box, as (x, y). 5.1.7 and
+/// 5.1.8 are about the sender's.
+const RECIPIENT_STATUSES: [(u16, u16); 9] = [
+    (1, 0),
+    (1, 1),
+    (1, 2),
+    (1, 3),
+    (1, 4),
+    (1, 6),
+    (1, 10),
+    (2, 1),
+    (2, 2),
+];
+/// The codes that are about the recipient when it was named and they come without an enhanced status.
+const RECIPIENT_CODES: [u16; 3] = [550, 551, 553];
 
 /// A mail server.
 #[derive(Clone)]
@@ -64,6 +81,8 @@ enum Step {
     Opening,
     /// Naming the recipient.
     Recipient,
+    /// The recipient was taken, and the content is announced.
+    Announcing,
     /// The content is on its way, or was answered.
     Content,
 }
@@ -180,6 +199,7 @@ impl Smtp {
             .await?;
         *step = Step::Recipient;
         connection.command(Rcpt::new(to, Vec::new())).await?;
+        *step = Step::Announcing;
         connection.command(Data).await?;
         *step = Step::Content;
         connection.message(content).await?;
@@ -224,16 +244,46 @@ fn meaning(step: Step, error: &Error) -> Verdict {
     let Some(code) = error.status() else {
         return without_answer(step, "broke the connection, or was not understood");
     };
-    let reason = format!("answered {code}");
-    match step {
-        Step::Recipient | Step::Content if error.is_permanent() => Verdict::Refused(reason),
-        Step::Opening | Step::Recipient | Step::Content => Verdict::unable(reason),
+    let text = std::error::Error::source(error).map(ToString::to_string);
+    answered(step, code, &text.unwrap_or_default())
+}
+
+/// What an answer other than yes means. Quota, policy and blocked senders are 5yz as well: only what is certainly
+/// about the recipient would be refused by others too.
+fn answered(step: Step, code: Code, text: &str) -> Verdict {
+    let status = enhanced_status(code, text);
+    let is_of_the_recipient = match (step, status) {
+        (Step::Opening, _) => false,
+        (Step::Recipient | Step::Announcing | Step::Content, Some(status)) => {
+            RECIPIENT_STATUSES.contains(&status)
+        }
+        (Step::Recipient, None) => RECIPIENT_CODES.contains(&code.into()),
+        (Step::Announcing | Step::Content, None) => false,
+    };
+    let reason = match status {
+        Some((subject, detail)) => format!("answered {code} 5.{subject}.{detail}"),
+        None => format!("answered {code}"),
+    };
+    if is_of_the_recipient {
+        Verdict::Refused(reason)
+    } else {
+        Verdict::unable(reason)
     }
+}
+
+/// Subject and detail of the enhanced status (RFC 3463) that leads the text of a 5yz.
+fn enhanced_status(code: Code, text: &str) -> Option<(u16, u16)> {
+    if code.severity != Severity::PermanentNegativeCompletion {
+        return None;
+    }
+    let status = text.split_whitespace().next()?.strip_prefix("5.")?;
+    let (subject, detail) = status.split_once('.')?;
+    Some((subject.parse().ok()?, detail.parse().ok()?))
 }
 
 fn without_answer(step: Step, reason: &str) -> Verdict {
     match step {
-        Step::Opening | Step::Recipient => {
+        Step::Opening | Step::Recipient | Step::Announcing => {
             Verdict::unable(format!("{reason}, before the mail went out"))
         }
         Step::Content => Verdict::Unknown(reason.to_owned()),
@@ -242,6 +292,7 @@ fn without_answer(step: Step, reason: &str) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use lettre::transport::smtp::response::Response;
     use uuid::Uuid;
 
     use super::*;
@@ -290,9 +341,52 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_about_the_recipient_is_refused() {
+        use Step::{Announcing, Content, Opening, Recipient};
+        for (step, answer, is_refused) in [
+            (Recipient, "550 5.1.1 <ada@example.com>: no such user", true),
+            (Announcing, "550 5.1.1 no such user", true),
+            (Content, "550 5.1.10 null MX", true),
+            (Content, "550 5.2.1 disabled", true),
+            (Recipient, "552 5.2.2 mailbox full", true),
+            (Recipient, "550 no such user", true),
+            (Recipient, "551 not here", true),
+            (Recipient, "553 what is this", true),
+            (Recipient, "550 5.1.8 bad outbound sender", false),
+            (Recipient, "550 5.1.90 daily limit for recipients", false),
+            (Recipient, "550 5.4.5 daily sending quota exceeded", false),
+            (Recipient, "554 5.7.1 relay access denied", false),
+            (Recipient, "550 5.7.1 blocked", false),
+            (Recipient, "550 5.0.0 no", false),
+            (Recipient, "554 no", false),
+            (Recipient, "450 5.1.1 later", false),
+            (Announcing, "550 no", false),
+            (Content, "554 5.2.252 SendAsDenied", false),
+            (Content, "550 5.7.60 cannot send as", false),
+            (Content, "550 no", false),
+            (Content, "554 spam", false),
+            (Opening, "550 5.1.1 no", false),
+            (Opening, "550 no", false),
+        ] {
+            let response: Response = format!("{answer}\r\n").parse().unwrap();
+            let text = response.first_line().unwrap();
+            let verdict = answered(step, response.code(), text);
+            let shown = format!("{verdict:?}");
+            let refused = matches!(verdict, Verdict::Refused(_));
+            assert_eq!(refused, is_refused, "{step:?} {answer} {shown}");
+            for word in ["ada", "user", "quota", "<"] {
+                assert!(!shown.contains(word), "{shown}");
+            }
+        }
+        let code = "554 no\r\n".parse::<Response>().unwrap().code();
+        let told = answered(Step::Recipient, code, "5.7.1 relay access denied");
+        assert_eq!(told, Verdict::unable("answered 554 5.7.1"));
+    }
+
+    #[test]
     fn without_an_answer_it_counts_whether_the_mail_went_out() {
         let reason = "gave no answer in time";
-        for step in [Step::Opening, Step::Recipient] {
+        for step in [Step::Opening, Step::Recipient, Step::Announcing] {
             assert!(matches!(
                 without_answer(step, reason),
                 Verdict::Unable { .. }

@@ -1,10 +1,15 @@
-//! The settings of the providers: which there are, and what may stand in their addresses.
+//! The settings of the providers: which there are, and what may stand in their addresses. One that is empty counts as
+//! not set, so that a file of settings can name what may be left out.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
+use runtime::setting::confidential;
 
 /// Where mail is handed in under TLS, RFC 8314.
 const SUBMISSIONS_PORT: u16 = 465;
@@ -36,21 +41,23 @@ pub struct ProviderSettings {
     #[arg(
         long,
         env = "SENDGRID_API_URL",
-        default_value = "https://api.sendgrid.com"
+        default_value = "https://api.sendgrid.com",
+        value_parser = confidential::<ProviderUrl>()
     )]
     pub sendgrid_api_url: ProviderUrl,
     /// Key of SendGrid's API.
-    #[arg(long, env = "SENDGRID_API_KEY", hide_env_values = true, value_parser = filled)]
+    #[arg(long, env = "SENDGRID_API_KEY", hide_env_values = true)]
     pub sendgrid_api_key: Option<Secret>,
     /// Base of Mailgun's API, without the version path; accounts in the EU have https://api.eu.mailgun.net.
     #[arg(
         long,
         env = "MAILGUN_API_URL",
-        default_value = "https://api.mailgun.net"
+        default_value = "https://api.mailgun.net",
+        value_parser = confidential::<ProviderUrl>()
     )]
     pub mailgun_api_url: ProviderUrl,
     /// Key of Mailgun's API.
-    #[arg(long, env = "MAILGUN_API_KEY", hide_env_values = true, value_parser = filled)]
+    #[arg(long, env = "MAILGUN_API_KEY", hide_env_values = true)]
     pub mailgun_api_key: Option<Secret>,
     /// The sending domain at Mailgun.
     #[arg(long, env = "MAILGUN_DOMAIN")]
@@ -59,18 +66,23 @@ pub struct ProviderSettings {
     /// or `smtp://user:password@host?tls=required` (STARTTLS, port 587 unless given). Without TLS, which is
     /// `smtp://host:port`, on this machine only. User and password percent-encoded where need be.
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
-    pub smtp_url: Option<SmtpUrl>,
+    pub smtp_url: Option<Secret>,
     /// File with the certificates (PEM) that the server's is checked with, instead of the public authorities'.
-    #[arg(long, env = "SMTP_CA_FILE")]
+    #[arg(long, env = "SMTP_CA_FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub smtp_ca_file: Option<PathBuf>,
     /// Base of Twilio's API, without the version path.
-    #[arg(long, env = "TWILIO_API_URL", default_value = "https://api.twilio.com")]
+    #[arg(
+        long,
+        env = "TWILIO_API_URL",
+        default_value = "https://api.twilio.com",
+        value_parser = confidential::<ProviderUrl>()
+    )]
     pub twilio_api_url: ProviderUrl,
     /// Account of Twilio's API.
     #[arg(long, env = "TWILIO_ACCOUNT_SID")]
     pub twilio_account_sid: Option<String>,
     /// Password of the account of Twilio's API.
-    #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true, value_parser = filled)]
+    #[arg(long, env = "TWILIO_AUTH_TOKEN", hide_env_values = true)]
     pub twilio_auth_token: Option<Secret>,
     /// Address that mails come from.
     #[arg(long, env = "MAIL_FROM")]
@@ -79,7 +91,12 @@ pub struct ProviderSettings {
     #[arg(long, env = "SMS_FROM")]
     pub sms_from: Option<String>,
     /// Base of the URL that Twilio is told to report to; the report's query names the event.
-    #[arg(long, env = "PUBLIC_URL", default_value = "http://127.0.0.1")]
+    #[arg(
+        long,
+        env = "PUBLIC_URL",
+        default_value = "http://127.0.0.1",
+        value_parser = confidential::<ProviderUrl>()
+    )]
     pub public_url: ProviderUrl,
 }
 
@@ -136,11 +153,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-fn filled(text: &str) -> Result<Secret, String> {
-    if text.is_empty() {
-        Err("must not be empty".to_owned())
-    } else {
-        Ok(Secret(text.to_owned()))
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 
@@ -357,8 +372,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        assert!(!format!("{:?}", filled("hunter2").unwrap()).contains("hunter2"));
-        assert!(filled("").is_err());
+        assert!(!format!("{:?}", Secret::from("hunter2")).contains("hunter2"));
         let url: SmtpUrl = "smtps://me:hunter2@mail.example.com".parse().unwrap();
         assert!(!format!("{url:?}").contains("hunter2"));
     }

@@ -1,14 +1,21 @@
 //! Who takes over from whom, with the real ledger: once, for certain failures only, and the ledger says who has it.
 
-use events::Topic;
-use notifier::store;
+use std::{sync::Arc, time::Duration};
+
+use events::{Topic, ids::EventId};
+use notifier::{
+    channel::{Route, route::TextMessage},
+    schedule::Schedule,
+    store,
+};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
     database::Database,
     sending::{ALL_SETTLED, HOLD, Running, SCHEDULE, one_mail},
     stand_in::{StandIn, fault, mail, nobody},
-    world::{User, World, recorded},
+    world::{PHONE, User, World, recorded},
 };
 
 const ALL: [&str; 3] = ["sendgrid", "mailgun", "smtp"];
@@ -31,10 +38,7 @@ fn row(status: &str, attempts: i32, unknown: i32, provider: Option<&str>) -> Row
 }
 
 /// Sends the one mail until it is settled while `faults` last; the row, and who took it.
-async fn sent_under(
-    schedule: notifier::schedule::Schedule,
-    faults: &[(&str, &str)],
-) -> (Row, Vec<String>) {
+async fn sent_under(schedule: Schedule, faults: &[(&str, &str)]) -> (Row, Vec<String>) {
     let (database, providers) = (one_mail().await, StandIn::start());
     for (provider, kind) in faults {
         providers.fail(fault(provider, kind)).await;
@@ -131,16 +135,9 @@ async fn who_keeps_failing_is_passed_over() {
     assert_eq!(providers.messages().await.len() as i64, MAILS);
 }
 
-/// A provider that asked for time gets it, and the others go on meanwhile.
-#[tokio::test]
-async fn who_asks_for_time_is_left_alone_while_others_go_on() {
-    let (database, providers) = (one_mail().await, StandIn::start());
-    providers
-        .fail(json!({ "provider": "sendgrid", "kind": "status", "status": 429, "retry_after": 60 }))
-        .await;
-    let sender = Running::start(&database, providers.mail(&ALL), SCHEDULE);
-    database.until(ALL_SETTLED).await;
-    let other = User::new(&database).await;
+/// Another user registers after that of [`one_mail`].
+async fn another_mail(database: &Database) {
+    let other = User::new(database).await;
     let step = store::Step {
         partition: 0,
         from: 1,
@@ -150,10 +147,109 @@ async fn who_asks_for_time_is_left_alone_while_others_go_on() {
     store::apply(&database.pool, Topic::Users, &[step], &registered)
         .await
         .unwrap();
+}
+
+/// A provider that asked for time gets it, and the others go on meanwhile.
+#[tokio::test]
+async fn who_asks_for_time_is_left_alone_while_others_go_on() {
+    let (database, providers) = (one_mail().await, StandIn::start());
+    providers
+        .fail(json!({ "provider": "sendgrid", "kind": "status", "status": 429, "retry_after": 60 }))
+        .await;
+    let sender = Running::start(&database, providers.mail(&ALL), SCHEDULE);
+    database.until(ALL_SETTLED).await;
+    another_mail(&database).await;
     sender.wake.notify_one();
     database
         .until("SELECT count(*) = 2 FROM notifier.ledger WHERE status = 'sent' AND attempts = 1")
         .await;
     sender.stop().await;
     assert_eq!(providers.met().await, [1], "requests to SendGrid");
+}
+
+/// The pause of a channel ends with the first provider that may be asked again, whatever the others asked for.
+#[tokio::test]
+async fn who_asks_for_much_time_does_not_hold_up_who_asked_for_little() {
+    let (database, providers) = (one_mail().await, StandIn::start());
+    let asks_for_time = |provider: &str, seconds: u32| json!({ "provider": provider, "kind": "status", "status": 429, "retry_after": seconds, "times": 1 });
+    providers.fail(asks_for_time("sendgrid", 3)).await;
+    let route = providers.mail(&["sendgrid", "mailgun"]);
+    let schedule = Schedule {
+        retry_after_max: Duration::from_secs(60),
+        ..SCHEDULE
+    };
+    let sender = Running::start(&database, route, schedule);
+    database.until(ALL_SETTLED).await;
+    providers.fail(asks_for_time("mailgun", 60)).await;
+    another_mail(&database).await;
+    sender.wake.notify_one();
+    // 20 s at most: long before Mailgun's time is over.
+    database
+        .until("SELECT bool_and(status = 'sent') AND count(*) = 2 FROM notifier.ledger")
+        .await;
+    sender.stop().await;
+    let by = "SELECT count(*) FROM notifier.ledger WHERE provider = 'sendgrid' AND attempts = 2";
+    assert_eq!(database.number(by).await, 1);
+}
+
+/// Only claiming heeds what providers ask for: what a dead sender left is taken back, and what waits is counted.
+#[tokio::test]
+async fn while_all_ask_for_time_the_ledger_is_looked_over() {
+    let (database, providers) = (one_mail().await, StandIn::start());
+    providers
+        .fail(json!({ "provider": "sendgrid", "kind": "status", "status": 429, "retry_after": 60 }))
+        .await;
+    let schedule = Schedule {
+        retry_after_max: Duration::from_secs(60),
+        ..SCHEDULE
+    };
+    let sender = Running::start(&database, providers.email(), schedule);
+    database
+        .until("SELECT reason IS NOT DISTINCT FROM 'sendgrid answered 429' FROM notifier.ledger")
+        .await;
+    let claim_of_the_dead = "UPDATE notifier.ledger
+        SET status = 'sending', claims = claims + 1, lease_until = now() - interval '1 second'";
+    sqlx::query(claim_of_the_dead)
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    database
+        .until("SELECT unknown_outcomes = 1 AND status = 'due' FROM notifier.ledger")
+        .await;
+    sender.stop().await;
+    assert_eq!(providers.met().await, [1], "requests to SendGrid");
+}
+
+/// Nobody takes over where there is nobody else; and who keeps failing is said to be passed over when it is asked.
+#[tokio::test]
+async fn who_is_alone_takes_over_from_nobody() {
+    // Fails only when another test was first.
+    runtime::scrape::start("notifier").ok();
+    let providers = StandIn::start();
+    providers.fail(fault("twilio", "503")).await;
+    let route = Arc::new(providers.sms());
+    route.measure();
+    let passed_over = |is_passed_over: u8| {
+        let series = r#"notifier_provider_passed_over{channel="sms",provider="twilio"}"#;
+        let line = format!("{series} {is_passed_over}\n");
+        let scraped = runtime::scrape::render();
+        assert!(scraped.contains(&line), "{line} {scraped}");
+        scraped
+    };
+    passed_over(0);
+    let Route::Sms(ways) = route.as_ref() else {
+        panic!("a route of text messages");
+    };
+    for _ in 0..4 {
+        let message = TextMessage {
+            to: PHONE.to_owned(),
+            text: "Hello".to_owned(),
+        };
+        let outcome = ways.send(&message, EventId(Uuid::now_v7())).await;
+        assert_eq!(outcome.name(), "failed");
+    }
+    assert_eq!(providers.met().await, [4], "it is asked as a last resort");
+    let scraped = passed_over(1);
+    let to_itself = r#"from="twilio",to="twilio""#;
+    assert!(!scraped.contains(to_itself), "{scraped}");
 }

@@ -213,7 +213,7 @@ impl StandIn {
 
 const LIMITS: RouteLimits = RouteLimits {
     provider_timeout: TIMEOUT,
-    retry_after_max: Duration::from_secs(5),
+    retry_after_max: Duration::from_secs(60),
 };
 
 /// E-mail through these providers.

@@ -391,9 +391,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Session<'a, S> {
         match fault.kind {
             Kind::Status => {
                 let status = fault.status.unwrap_or(451);
-                let class = status / 100;
-                self.say(&format!("{status} {class}.0.0 as ordered"))
-                    .await?;
+                let enhanced = match (fault.at.unwrap_or_default(), status) {
+                    (Stage::Recipient, 550) => "5.1.1".to_owned(),
+                    (Stage::Connect | Stage::Recipient | Stage::Message, _) => {
+                        format!("{}.0.0", status / 100)
+                    }
+                };
+                self.say(&format!("{status} {enhanced} as ordered")).await?;
                 self.forget();
                 // At the door, whoever is not wanted is sent away.
                 Ok(match fault.at.unwrap_or_default() {

@@ -133,7 +133,7 @@ fn a_notifier_that_is_killed_while_it_sends_loses_nothing_and_repeats_only_what_
         let settings = [
             ("NOTIFIER_LISTEN", notifier_url().replace("http://", "")),
             ("PROVIDER_TIMEOUT_MS", "12000".to_owned()),
-            ("SEND_LEASE_SECONDS", "29".to_owned()),
+            ("SEND_LEASE_SECONDS", "35".to_owned()),
         ];
         let settings: Vec<(&str, &str)> = settings
             .iter()
