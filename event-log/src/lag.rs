@@ -5,9 +5,63 @@ use std::{
     time::{Duration, Instant},
 };
 
+use events::Topic;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::{
+    KafkaSettings, LogError,
+    topics::{ends_of, partition_count},
+};
+
 /// Ends of one partition that are remembered. Once there are so many, later ones are not: a follower that far behind
 /// has stopped, and its oldest end tells since when.
 const ENDS_MAX: usize = 1_024;
+
+/// How often the ends are asked for.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// The ends of a topic's partitions, time and again.
+#[derive(Debug)]
+pub struct Ends {
+    topic: Topic,
+    kafka: KafkaSettings,
+    ticks: Interval,
+    /// Once it is known it stays: the count never changes.
+    partitions: Option<u16>,
+}
+
+impl Ends {
+    /// Those of `topic`. Must be called within a tokio runtime.
+    pub fn of(topic: Topic, kafka: KafkaSettings) -> Self {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            topic,
+            kafka,
+            ticks,
+            partitions: None,
+        }
+    }
+
+    /// Waits until it is time again, and for as long as Kafka is away: its absence is told where it matters.
+    pub async fn next(&mut self) -> BTreeMap<u16, i64> {
+        loop {
+            self.ticks.tick().await;
+            match self.ask().await {
+                Ok(ends) => return ends,
+                Err(error) => tracing::debug!(%error, "the lag is not known"),
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<BTreeMap<u16, i64>, LogError> {
+        let partitions = match self.partitions {
+            Some(partitions) => partitions,
+            None => *self.partitions.insert(partition_count(&self.kafka).await?),
+        };
+        ends_of(&self.kafka, self.topic, partitions).await
+    }
+}
 
 /// What is known of a topic's ends, to tell since when a follower has been behind. It learns them by being asked, so a
 /// delay is known as exactly as it is asked often, and what was there before the first time counts from then.

@@ -170,7 +170,15 @@ pub async fn end_positions(
     kafka: &KafkaSettings,
     topic: Topic,
 ) -> Result<BTreeMap<u16, i64>, LogError> {
-    let partitions = partition_count(kafka).await?;
+    ends_of(kafka, topic, partition_count(kafka).await?).await
+}
+
+/// [`end_positions`] for whoever knows how many partitions there are.
+pub(crate) async fn ends_of(
+    kafka: &KafkaSettings,
+    topic: Topic,
+    partitions: u16,
+) -> Result<BTreeMap<u16, i64>, LogError> {
     let kafka = kafka.clone();
     blocking(move || {
         let consumer: BaseConsumer = kafka

@@ -1,18 +1,16 @@
 //! The vital task that tells Prometheus how far the notifier is behind a topic.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
-use event_log::{KafkaSettings, lag::LagMeter, topics::end_positions};
+use event_log::{
+    KafkaSettings,
+    lag::{Ends, LagMeter},
+};
 use events::Topic;
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::measures;
-
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Tells it until `shutdown` is cancelled; `reached` is where the topic's worker is, empty before it has begun.
 pub async fn report(
@@ -21,21 +19,10 @@ pub async fn report(
     reached: watch::Receiver<BTreeMap<u16, i64>>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut meter = LagMeter::default();
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
-        }
-        match end_positions(&kafka, topic).await {
-            Ok(ends) => {
-                let lags = meter.measure(&ends, &reached.borrow(), Instant::now());
-                lags.into_iter().for_each(|lag| measures::lag(topic, lag));
-            }
-            // Kafka's absence is told where it matters.
-            Err(error) => tracing::debug!(%error, "the lag is not known"),
-        }
+    let (mut ends, mut meter) = (Ends::of(topic, kafka), LagMeter::default());
+    while let Some(ends) = shutdown.run_until_cancelled(ends.next()).await {
+        let lags = meter.measure(&ends, &reached.borrow(), Instant::now());
+        lags.into_iter().for_each(|lag| measures::lag(topic, lag));
     }
+    Ok(())
 }

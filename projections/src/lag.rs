@@ -1,9 +1,11 @@
 //! The vital task that tells Prometheus how far a read model is: behind the log, and with a rebuild.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use event_log::{KafkaSettings, lag::LagMeter, topics::end_positions};
-use tokio::time::MissedTickBehavior;
+use event_log::{
+    KafkaSettings,
+    lag::{Ends, LagMeter},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -13,7 +15,6 @@ use crate::{
     store::{ReadModel, StoreError, within},
 };
 
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a small question to a database may take.
 const QUESTION_TIMEOUT_S: u64 = 5;
 
@@ -24,23 +25,9 @@ pub async fn report<M: ReadModel>(
     served: Served,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut meter = LagMeter::default();
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            _ = ticks.tick() => {}
-        }
+    let (mut ends, mut meter) = (Ends::of(M::MODEL.topic(), kafka), LagMeter::default());
+    while let Some(ends) = shutdown.run_until_cancelled(ends.next()).await {
         let Some(view) = served.view() else { continue };
-        let ends = match end_positions(&kafka, M::MODEL.topic()).await {
-            Ok(ends) => ends,
-            Err(error) => {
-                // Kafka's absence is told where it matters.
-                tracing::debug!(%error, "the lag is not known");
-                continue;
-            }
-        };
         for lag in meter.measure(&ends, &view.positions, Instant::now()) {
             measures::lag(M::MODEL, lag);
         }
@@ -48,6 +35,7 @@ pub async fn report<M: ReadModel>(
             tracing::debug!(%error, "the generations are not known");
         }
     }
+    Ok(())
 }
 
 async fn report_generations<M: ReadModel>(model: &M, ends: &Positions) -> Result<(), StoreError> {
