@@ -1,13 +1,16 @@
 //! gRPC: a method asks who sends a call, takes its parameters from its message, and answers with what the queries over
 //! HTTP are answered with.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use proto::v1::{
-    self, GetOrderRequest, GetOrderResponse, GetUserRequest, GetUserResponse, ListOrdersRequest,
-    ListOrdersResponse, ListUsersRequest, ListUsersResponse,
-    order_service_server::{OrderService, OrderServiceServer},
-    user_service_server::{UserService, UserServiceServer},
+use proto::{
+    order_status_name,
+    v1::{
+        GetOrderRequest, GetOrderResponse, GetUserRequest, GetUserResponse, ListOrdersRequest,
+        ListOrdersResponse, ListUsersRequest, ListUsersResponse,
+        order_service_server::{OrderService, OrderServiceServer},
+        user_service_server::{UserService, UserServiceServer},
+    },
 };
 use runtime::{
     auth::{Caller, TokenVerifier},
@@ -64,7 +67,10 @@ impl OrderService for ReadSide {
         let parameters = parameters([
             ("limit", message.limit.map(|limit| limit.to_string())),
             ("cursor", message.cursor),
-            ("status", status(message.status)),
+            (
+                "status",
+                order_status_name(message.status).map(Cow::into_owned),
+            ),
             ("customer_id", message.customer_id),
         ]);
         let page = orders::answers::list(&self.queries, caller, awaited, parameters).await?;
@@ -117,18 +123,6 @@ fn parameters<const N: usize>(given: [(&str, Option<String>); N]) -> Parameters 
             .filter_map(|(name, value)| Some((name.to_owned(), value?)))
             .collect(),
     )
-}
-
-/// How a filter is called over HTTP; a number that means nothing stays one, and is refused like any other text.
-fn status(number: i32) -> Option<String> {
-    match v1::OrderStatus::try_from(number) {
-        Ok(v1::OrderStatus::Unspecified) => None,
-        Ok(v1::OrderStatus::Created) => Some("created".to_owned()),
-        Ok(v1::OrderStatus::InProgress) => Some("in_progress".to_owned()),
-        Ok(v1::OrderStatus::Completed) => Some("completed".to_owned()),
-        Ok(v1::OrderStatus::Cancelled) => Some("cancelled".to_owned()),
-        Err(_) => Some(number.to_string()),
-    }
 }
 
 /// A negative time is left alone, as over HTTP.

@@ -5,6 +5,8 @@
 mod codec;
 mod confidential;
 
+use std::borrow::Cow;
+
 /// Messages, clients and servers.
 pub mod v1 {
     tonic::include_proto!("orderlog.v1");
@@ -38,6 +40,19 @@ impl Method {
     /// Whether it asks the read models (`Get…`, `List…`); all others are commands.
     pub fn is_query(&self) -> bool {
         self.name.starts_with("Get") || self.name.starts_with("List")
+    }
+}
+
+/// How the status of an order is called over HTTP; `None` where none is given. A number that means nothing stays one, and
+/// is refused like any other text.
+pub fn order_status_name(number: i32) -> Option<Cow<'static, str>> {
+    match v1::OrderStatus::try_from(number) {
+        Ok(v1::OrderStatus::Unspecified) => None,
+        Ok(v1::OrderStatus::Created) => Some("created".into()),
+        Ok(v1::OrderStatus::InProgress) => Some("in_progress".into()),
+        Ok(v1::OrderStatus::Completed) => Some("completed".into()),
+        Ok(v1::OrderStatus::Cancelled) => Some("cancelled".into()),
+        Err(_) => Some(number.to_string().into()),
     }
 }
 

@@ -19,7 +19,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 pub use call::Call;
 pub use door::Side;
 
-use crate::{health::Health, json::BODY_BYTES_MAX};
+use crate::{apart::apart, health::Health, json::BODY_BYTES_MAX};
 
 /// How large a message may be that a service receives: as large as a body over HTTP.
 pub const MESSAGE_BYTES_MAX: usize = BODY_BYTES_MAX;
@@ -98,15 +98,10 @@ pub async fn serve_apart(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (ended, end) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new()
-        .name("grpc".to_owned())
-        .spawn(move || {
-            let served = runtime.block_on(serve(address, side, methods, health, shutdown));
-            // Nobody waits any more only when the process ends.
-            ended.send(served).ok();
-        })?;
-    end.await?
+    apart("grpc", move || {
+        runtime.block_on(serve(address, side, methods, health, shutdown))
+    })
+    .await
 }
 
 /// Says through gRPC what `/readyz` says, until the process is to end; then whoever watches is told so and let go.

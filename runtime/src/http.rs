@@ -21,6 +21,7 @@ use metrics::{Unit, describe_gauge, gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    apart::apart,
     health::{self, Health},
     openapi::{self, Endpoint},
     problem::{self, Problem},
@@ -95,16 +96,10 @@ pub async fn serve_apart<F>(
 where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
-    let (ended, end) = tokio::sync::oneshot::channel();
-    std::thread::Builder::new()
-        .name("http".to_owned())
-        .spawn(move || {
-            let served =
-                actix_web::rt::System::new().block_on(serve(listener, health, shutdown, routes));
-            // Nobody waits any more only when the process ends.
-            ended.send(served).ok();
-        })?;
-    end.await?
+    apart("http", move || {
+        actix_web::rt::System::new().block_on(serve(listener, health, shutdown, routes))
+    })
+    .await
 }
 
 fn start<F>(listener: Listener, health: Health, routes: F) -> anyhow::Result<Server>

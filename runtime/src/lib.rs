@@ -1,6 +1,7 @@
 //! What the three services share, and nothing that only one of them needs: how a process starts, says how
 //! it is, and ends; how a request is received, checked and answered; how personal data is opened.
 
+mod apart;
 pub mod auth;
 pub mod consistency;
 pub mod data_keys;

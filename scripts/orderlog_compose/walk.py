@@ -1,9 +1,8 @@
 """The demo's scenario, asked of the composed system from outside: everything through the gateway, over TLS."""
 
-import random
 import uuid
 
-from orderlog_demo.client import Api, eventually
+from orderlog_demo.client import eventually
 from orderlog_demo.walk import PASSWORD, Walk
 from orderlog_stack.home import ADMIN_EMAIL
 
@@ -16,15 +15,13 @@ class ComposedWalk(Walk):
     """Those steps of the demo that need no files and programs of the system."""
 
     def __init__(self, screen, admin_password, ca_file):
-        self.screen = screen
-        self.home = _NoLogs()
-        self.settings = {"ORDERLOG_ADMIN_EMAIL": ADMIN_EMAIL, "ORDERLOG_ADMIN_PASSWORD": admin_password}
-        self.api = Api(GATEWAY, None, ca_file)
-        self.providers = Api(PROVIDERS, None)
-        self.email = f"ada.{uuid.uuid4().hex[:12]}@example.com"
-        self.phone = f"+447700900{random.randrange(1000):03}"  # a range that is never given to anybody
-        self.orders = []
-        self.written = {}
+        super().__init__(screen, _NoLogs(), {
+            "ORDERLOG_URL": GATEWAY,
+            "ORDERLOG_CA_FILE": ca_file,
+            "ORDERLOG_PROVIDERS_URL": PROVIDERS,
+            "ORDERLOG_ADMIN_EMAIL": ADMIN_EMAIL,
+            "ORDERLOG_ADMIN_PASSWORD": admin_password,
+        }, postgres=None, listener=None)
 
     def run(self):
         """From the registration to the mails."""

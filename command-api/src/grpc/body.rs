@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use proto::v1;
+use proto::{order_status_name, v1};
 use runtime::{
     json::{self, Json},
     problem::Problem,
@@ -44,17 +44,9 @@ pub fn replacement(message: &v1::ReplaceOrderRequest) -> Result<Json<'_>, Proble
 
 /// The body of `PUT /orders/{id}/status`.
 pub fn status_change(message: &v1::SetOrderStatusRequest) -> Json<'_> {
-    let status = match v1::OrderStatus::try_from(message.status) {
-        Ok(v1::OrderStatus::Unspecified) => None,
-        Ok(v1::OrderStatus::Created) => Some("created".into()),
-        Ok(v1::OrderStatus::InProgress) => Some("in_progress".into()),
-        Ok(v1::OrderStatus::Completed) => Some("completed".into()),
-        Ok(v1::OrderStatus::Cancelled) => Some("cancelled".into()),
-        Err(_) => Some(message.status.to_string().into()),
-    };
     object([
         ("reason", given(message.reason.as_ref())),
-        ("status", status.map(Json::Text)),
+        ("status", order_status_name(message.status).map(Json::Text)),
     ])
 }
 

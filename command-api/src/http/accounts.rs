@@ -3,13 +3,12 @@
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use runtime::{
     auth::Caller,
-    etag::IfMatch,
     json::{self, JSON},
     problem::Problem,
 };
 
-use super::{Serving, answer, context, path_id};
-use crate::commands::{Context, Done, accounts};
+use super::{Serving, answer, conditional, path_id};
+use crate::commands::{Done, accounts};
 
 /// `PUT /users/{id}/password`
 pub async fn change_password(
@@ -19,10 +18,7 @@ pub async fn change_password(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
-    let context = Context {
-        expected: IfMatch::of_request(request.headers())?,
-        ..context(&request, &body)
-    };
+    let context = conditional(&request, &body)?;
     let (id, body) = (path_id(&request), json::parse(&body)?);
     let done = accounts::change_password(&api, caller, context, id, body).await?;
     Ok(no_content(&done))
@@ -31,10 +27,7 @@ pub async fn change_password(
 /// `DELETE /users/{id}`
 pub async fn erase(request: HttpRequest, api: Serving) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
-    let context = Context {
-        expected: IfMatch::of_request(request.headers())?,
-        ..context(&request, &[])
-    };
+    let context = conditional(&request, &[])?;
     let done = accounts::erase(&api, caller, context, path_id(&request)).await?;
     Ok(no_content(&done))
 }

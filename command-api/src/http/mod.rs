@@ -18,6 +18,7 @@ use std::{
 use actix_web::{FromRequest, HttpRequest, HttpResponse, dev::Payload, web};
 use runtime::{
     auth::TokenVerifier,
+    etag::IfMatch,
     openapi::{self, Endpoint},
     problem::Problem,
     request_id,
@@ -172,6 +173,14 @@ fn context(request: &HttpRequest, body: &[u8]) -> Context {
         traceparent: request_id::traceparent(request.headers()),
         bytes: body.len(),
     }
+}
+
+/// The same, on the condition of its `If-Match`.
+fn conditional(request: &HttpRequest, body: &[u8]) -> Result<Context, Problem> {
+    Ok(Context {
+        expected: IfMatch::of_request(request.headers())?,
+        ..context(request, body)
+    })
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use runtime::{
     auth::Caller,
-    etag::IfMatch,
     json::{self, JSON},
     problem::Problem,
 };
 
-use super::{Serving, answer, context, idempotency, path_id};
+use super::{Serving, answer, conditional, idempotency, path_id};
 use crate::commands::{Context, orders};
 
 /// `POST /orders`
@@ -21,8 +20,7 @@ pub async fn create(
     let body = json::body(&request, payload, JSON).await?;
     let context = Context {
         idempotency_key: idempotency::key(request.headers())?,
-        expected: IfMatch::of_request(request.headers())?,
-        ..context(&request, &body)
+        ..conditional(&request, &body)?
     };
     let created = orders::create(&api, caller, context, json::parse(&body)?).await?;
     answer::order(StatusCode::CREATED, &created)
@@ -36,10 +34,7 @@ pub async fn replace(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
-    let context = Context {
-        expected: IfMatch::of_request(request.headers())?,
-        ..context(&request, &body)
-    };
+    let context = conditional(&request, &body)?;
     let (id, body) = (path_id(&request), json::parse(&body)?);
     let replaced = orders::replace(&api, caller, context, id, body).await?;
     answer::order(StatusCode::OK, &replaced)
@@ -53,10 +48,7 @@ pub async fn set_status(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
-    let context = Context {
-        expected: IfMatch::of_request(request.headers())?,
-        ..context(&request, &body)
-    };
+    let context = conditional(&request, &body)?;
     let (id, body) = (path_id(&request), json::parse(&body)?);
     let moved = orders::set_status(&api, caller, context, id, body).await?;
     answer::order(StatusCode::OK, &moved)
@@ -70,10 +62,7 @@ pub async fn cancel(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body_or_empty_object(&request, payload, JSON).await?;
-    let context = Context {
-        expected: IfMatch::of_request(request.headers())?,
-        ..context(&request, &body)
-    };
+    let context = conditional(&request, &body)?;
     let (id, body) = (path_id(&request), json::parse(&body)?);
     let cancelled = orders::cancel(&api, caller, context, id, body).await?;
     answer::order(StatusCode::OK, &cancelled)

@@ -8,7 +8,6 @@ use actix_web::{
 use events::ids::UserId;
 use runtime::{
     auth::Caller,
-    etag::IfMatch,
     json::{self, JSON, MERGE_PATCH},
     openapi::schema,
     problem::Problem,
@@ -19,8 +18,8 @@ use utoipa::{
     openapi::{KnownFormat, ObjectBuilder},
 };
 
-use super::{Serving, answer, context, path_id};
-use crate::commands::{Context, users};
+use super::{Serving, answer, conditional, context, path_id};
+use crate::commands::users;
 
 /// What a registration is answered with.
 #[derive(Serialize, ToSchema)]
@@ -56,10 +55,7 @@ pub async fn update_profile(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, MERGE_PATCH).await?;
-    let context = Context {
-        expected: IfMatch::of_request(request.headers())?,
-        ..context(&request, &body)
-    };
+    let context = conditional(&request, &body)?;
     let (id, body) = (path_id(&request), json::parse(&body)?);
     let changed = users::update_profile(&api, caller, context, id, body).await?;
     answer::user(StatusCode::OK, &changed)
@@ -73,10 +69,7 @@ pub async fn change_role(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
-    let context = Context {
-        expected: IfMatch::of_request(request.headers())?,
-        ..context(&request, &body)
-    };
+    let context = conditional(&request, &body)?;
     let (id, body) = (path_id(&request), json::parse(&body)?);
     let changed = users::change_role(&api, caller, context, id, body).await?;
     answer::user(StatusCode::OK, &changed)

@@ -9,6 +9,7 @@
 //! with an HTTP API is a module with one handler of the same shape, a variant of
 //! [`kept::Provider`], and a line in [`serve`].
 
+pub mod basic;
 pub mod certificate;
 pub mod control;
 pub mod faults;

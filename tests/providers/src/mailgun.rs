@@ -5,15 +5,13 @@
 //! attachments are taken without a look; of the variables (`v:`) the event is kept.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use actix_web::{HttpRequest, HttpResponse, web};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::kept::{Channel, Message, Provider};
-use crate::{Shared, faults, mime};
+use crate::{Shared, basic, faults, mime};
 
 /// Most recipients of one request, to, cc and bcc together.
 pub const RECIPIENTS_COUNT_MAX: usize = 1_000;
@@ -48,7 +46,7 @@ fn accept(
     shared: &Shared,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> HttpResponse {
-    if !is_authorized(request, &shared.credentials.mailgun_api_key) {
+    if !basic::is_from(request, USER, &shared.credentials.mailgun_api_key) {
         return refuse(StatusCode::UNAUTHORIZED);
     }
     if domain != shared.credentials.mailgun_domain {
@@ -69,18 +67,6 @@ fn accept(
         Ok(order) => queue(&order, domain, shared),
         Err(message) => error(StatusCode::BAD_REQUEST, &message),
     }
-}
-
-fn is_authorized(request: &HttpRequest, key: &str) -> bool {
-    let header = request.headers().get(AUTHORIZATION);
-    let value = header.and_then(|value| value.to_str().ok());
-    let Some((scheme, encoded)) = value.and_then(|value| value.split_once(' ')) else {
-        return false;
-    };
-    let Ok(given) = STANDARD.decode(encoded.trim()) else {
-        return false;
-    };
-    scheme.eq_ignore_ascii_case("basic") && given == format!("{USER}:{key}").as_bytes()
 }
 
 /// The error body of a status. Mailgun's 401 is the one that is no JSON.

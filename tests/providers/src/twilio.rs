@@ -1,17 +1,15 @@
 //! Twilio, `POST /2010-04-01/Accounts/{Sid}/Messages.json`, as its public API description says.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, AUTHORIZATION, HeaderValue};
+use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use crate::faults;
 use crate::kept::{Channel, Message, Provider};
 use crate::{Credentials, Shared};
+use crate::{basic, faults};
 
 /// Longest text of a message, in characters.
 pub const BODY_CHARS_MAX: usize = 1_600;
@@ -71,7 +69,12 @@ fn accept(
     shared: &Shared,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> HttpResponse {
-    if !is_authorized(request, &shared.credentials) {
+    let Credentials {
+        twilio_account_sid: sid,
+        twilio_auth_token: token,
+        ..
+    } = &shared.credentials;
+    if !basic::is_from(request, sid, token) {
         let mut answer = refuse(StatusCode::UNAUTHORIZED);
         let realm = HeaderValue::from_static("Basic realm=\"Twilio API\"");
         answer
@@ -79,7 +82,7 @@ fn accept(
             .insert(actix_web::http::header::WWW_AUTHENTICATE, realm);
         return answer;
     }
-    if account != shared.credentials.twilio_account_sid {
+    if account != sid {
         let message = format!("The requested resource {} was not found", request.path());
         return Error::new(404, 20404, message).answer();
     }
@@ -92,24 +95,6 @@ fn accept(
         Ok(order) => created(account, &order, shared),
         Err(error) => error.answer(),
     }
-}
-
-fn is_authorized(request: &HttpRequest, credentials: &Credentials) -> bool {
-    let header = request
-        .headers()
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let Some((scheme, encoded)) = header.and_then(|value| value.split_once(' ')) else {
-        return false;
-    };
-    let Ok(given) = STANDARD.decode(encoded.trim()) else {
-        return false;
-    };
-    let wanted = format!(
-        "{}:{}",
-        credentials.twilio_account_sid, credentials.twilio_auth_token
-    );
-    scheme.eq_ignore_ascii_case("basic") && given == wanted.as_bytes()
 }
 
 /// The error body of a status.
