@@ -1,185 +1,56 @@
-//! The order in which everything is measured, and what comes of it.
+//! The system that is measured, and the steps that several sections take.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use event_log::{Schemas, topics::partition_count};
+use event_log::topics::partition_count;
+use time::OffsetDateTime;
 
 use crate::{
-    echo::Echo,
-    gateway::{self, CASES as GATEWAY_CASES, Compared, WAYS, Way},
     http::Server,
-    load::{Load, send_all},
-    orders::{self, ALONE, Bare, Case, Orders, Round, TOGETHER, USERS},
-    people::{self, Person},
-    processes::{Memory, Stack, Taken, load_thread_time},
-    producer::Scratch,
-    read_side::{self, Alone, Rebuilt},
-    replay::{self, Read},
+    load::send_all,
+    orders::{self, Case, Orders, Round, USERS},
+    people::{self, Account, Person},
+    processes::{Memory, Stack},
+    read_side,
     settings::{Extent, Settings},
-    traces::{self, CASES, SAMPLED, Traced},
 };
 
-/// Clients that fill the system before memory is looked at.
-const FILLING_CLIENTS: usize = 16;
-/// Clients on the server that does nothing.
-const ECHO_CLIENTS: usize = 64;
+/// The node that is measured where one is.
+pub const NODE: &str = "command-api-1";
 /// Held still while the way of the commands is measured alone.
 const READ_SIDE: [&str; 2] = ["notifier", "projections"];
+/// Clients that fill the system.
+const FILLING_CLIENTS: usize = 16;
 
-/// Everything that was measured.
-pub struct Results {
-    /// How much.
+/// The system, and whom it knows.
+pub struct Bench {
+    /// What was asked for.
+    pub settings: Settings,
+    /// How much is measured.
     pub extent: Extent,
+    /// host:port of the first command node.
+    pub command: String,
+    /// The gateway.
+    pub gateway: Server,
+    /// host:port of the query API.
+    pub query: String,
+    /// Where the services' programs are.
+    pub binaries: PathBuf,
     /// Partitions of each topic.
     pub partitions: u16,
-    /// Users registered, and how long that took.
-    pub registered: (usize, Duration),
-    /// Single orders.
-    pub alone: Alone,
-    /// Loads with the read side held still, each with bare producers.
-    pub commands: Vec<(Case, Vec<Round>)>,
-    /// Loads with the read side held still, traced in each way.
-    pub traced: Traced,
-    /// Bare producers by number of clients.
-    pub bare: BTreeMap<usize, Vec<Bare>>,
-    /// Loads with everything at work.
-    pub together: Vec<(Case, Vec<Round>)>,
-    /// Loads with the read side held still, past the gateway and through it.
-    pub compared: Compared,
-    /// Orders that waited while the read side was held still, and how long it took them.
-    pub followed: (u64, Duration),
-    /// Decoded.
-    pub feed: Vec<Read>,
-    /// Only counted.
-    pub counted: Vec<Read>,
-    /// Counted with their bytes.
-    pub weighed: Read,
-    /// What it takes while nobody asks for anything, and for how long.
-    pub idle: (Taken, Duration),
-    /// By model.
-    pub rebuilt: Vec<(&'static str, Vec<Rebuilt>)>,
-    /// Memory by moment.
-    pub memory: Vec<(String, Memory)>,
-    /// Requests per second of the load generator on a server that does nothing, and its own time for each.
-    pub echo: (f64, Duration),
-    /// Name and version of what was run.
-    pub versions: Vec<(&'static str, String)>,
-}
-
-struct Bench {
-    settings: Settings,
-    extent: Extent,
-    command: String,
-    gateway: Server,
-    query: String,
-    binaries: PathBuf,
-    partitions: u16,
-    emails: Vec<String>,
-    stack: Stack,
-    orders: u64,
-}
-
-/// Measures everything.
-pub async fn run(settings: Settings) -> anyhow::Result<Results> {
-    let mut bench = Bench::prepare(settings).await?;
-    let mut memory = vec![("idle, nothing written".to_owned(), bench.stack.memory())];
-    say("doing nothing");
-    let idle = bench.idle().await;
-    say("the load generator on a server that does nothing");
-    let echo = bench.echo().await?;
-    say("registering users");
-    let registered = bench.register().await?;
-    say("single orders, and when they are visible");
-    let alone = bench.alone().await?;
-    bench.fill().await?;
-    memory.push((bench.label("idle"), bench.stack.memory()));
-    // Early, because the command-api reads its shards anew each time.
-    let traced = bench.traced().await?;
-
-    let mut busy = Memory::new();
-    bench.hold_read_side(true)?;
-    let measured = bench.commands(&mut busy).await;
-    // The clock starts when the projection is let go, so it is let go last.
-    bench.hold_read_side(false)?;
-    let let_go = Instant::now();
-    let (commands, bare) = measured?;
-    memory.push(("highest under load, read side held still".to_owned(), busy));
-    say("the read side follows");
-    let waiting = commands.iter().flat_map(|(_, rounds)| rounds);
-    let waiting = waiting.map(|round| round.sent).sum();
-    bench.caught_up().await?;
-    let followed = (waiting, let_go.elapsed());
-
-    let mut busy = Memory::new();
-    let together = bench.together(&mut busy).await?;
-    memory.push(("highest under load, everything at work".to_owned(), busy));
-    bench.caught_up().await?;
-    memory.push((bench.label("idle"), bench.stack.memory()));
-    let compared = bench.compared().await?;
-    let (feed, counted, weighed) = bench.replay().await?;
-    let rebuilt = bench.rebuild()?;
-    Ok(Results {
-        extent: bench.extent,
-        partitions: bench.partitions,
-        registered,
-        alone,
-        commands,
-        traced,
-        bare,
-        together,
-        compared,
-        followed,
-        feed,
-        counted,
-        weighed,
-        idle,
-        rebuilt,
-        memory,
-        echo,
-        versions: bench.versions(),
-    })
-}
-
-/// Measures what the gateway adds, and prints the table.
-pub async fn gateway(settings: Settings) -> anyhow::Result<()> {
-    let mut bench = Bench::prepare(settings).await?;
-    for _ in 0..USERS {
-        let email = Person::register_quiet(&bench.command).await?;
-        bench.emails.push(email);
-    }
-    println!("{}", gateway::table(&bench.compared().await?));
-    Ok(())
-}
-
-/// Puts a load on, and prints its rate and what each process took for an order.
-pub async fn load(settings: Settings, clients: usize) -> anyhow::Result<()> {
-    let mut bench = Bench::prepare(settings).await?;
-    bench.register_orderers().await?;
-    let case = Case {
-        clients,
-        orders: Orders::Plain,
-    };
-    let round = bench.round(case, 1, &mut Memory::new()).await?;
-    println!("{}", crate::report::costs(&[(case, vec![round])]));
-    Ok(())
-}
-
-/// Measures what tracing costs, and prints the table.
-pub async fn traces(settings: Settings) -> anyhow::Result<()> {
-    let mut bench = Bench::prepare(settings).await?;
-    bench.register_orderers().await?;
-    println!("{}", traces::table(&bench.traced().await?));
-    Ok(())
+    /// Its processes.
+    pub stack: Stack,
+    /// Orders that this run has created.
+    pub orders: u64,
+    /// Who orders.
+    pub accounts: Vec<Account>,
+    is_held: bool,
 }
 
 impl Bench {
-    async fn prepare(settings: Settings) -> anyhow::Result<Self> {
+    /// Asks the system what it is like.
+    pub async fn prepare(settings: Settings) -> anyhow::Result<Self> {
         let binaries = match &settings.binaries {
             Some(given) => given.clone(),
             None => {
@@ -194,78 +65,56 @@ impl Bench {
             query: settings.query_address()?.to_owned(),
             binaries,
             partitions: partition_count(&settings.kafka).await?,
-            emails: Vec::new(),
+            accounts: Vec::new(),
             stack: Stack::ask(&settings.stack)?,
             orders: 0,
+            is_held: false,
             settings,
         })
     }
 
-    fn label(&self, what: &str) -> String {
-        let orders = crate::statistics::count(self.orders as f64);
-        format!("{what}, {orders} orders")
+    /// How many writers the log gets at the same time: as many as there are cores, as in the command-api.
+    pub fn writers(&self) -> u16 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        u16::try_from(cores).map_or(self.partitions, |cores| cores.min(self.partitions))
     }
 
-    async fn idle(&self) -> (Taken, Duration) {
-        let (begun, before) = (Instant::now(), self.stack.processor_time());
-        tokio::time::sleep(self.extent.measured_for).await;
-        let after = self.stack.processor_time();
-        (after.taken_since(&before), begun.elapsed())
-    }
-
-    async fn echo(&self) -> anyhow::Result<(f64, Duration)> {
-        let echo = Echo::start()?;
-        let person = Person::nobody();
-        let address = echo.address.to_string();
-        let load = Load::start(address.as_str(), ECHO_CLIENTS, &[person.orders()], 201).await?;
-        tokio::time::sleep(self.extent.warm_up).await;
-        let (begun, before) = (load.measure(), load_thread_time());
-        tokio::time::sleep(self.extent.measured_for / 2).await;
-        let taken = load_thread_time().saturating_sub(before);
-        let measured = load.end(begun).await?;
-        let each = taken.div_f64(measured.done.max(1) as f64);
-        Ok((measured.rate(), each))
-    }
-
-    async fn register(&mut self) -> anyhow::Result<(usize, Duration)> {
+    /// Registers users; returns how long it took. Those who order are registered besides.
+    pub async fn register(&mut self) -> anyhow::Result<(usize, Duration)> {
         let took = people::register(&self.command, self.extent.users).await?;
         self.register_orderers().await?;
         Ok((self.extent.users, took))
     }
 
-    async fn register_orderers(&mut self) -> anyhow::Result<()> {
-        for _ in 0..USERS {
-            let email = Person::register_quiet(&self.command).await?;
-            self.emails.push(email);
+    /// Registers those who order, unless they are there.
+    pub async fn register_orderers(&mut self) -> anyhow::Result<()> {
+        while self.accounts.len() < USERS {
+            let account = Person::register_quiet(&self.command).await?;
+            self.accounts.push(account);
         }
         Ok(())
     }
 
-    /// Everybody, with tokens that last for a round.
-    async fn people(&self) -> anyhow::Result<Vec<Person>> {
+    /// Everybody who orders, with tokens that last for a round.
+    pub async fn people(&mut self) -> anyhow::Result<Vec<Person>> {
+        self.register_orderers().await?;
         let mut people = Vec::new();
-        for email in &self.emails {
-            people.push(Person::log_in(&self.command, email).await?);
+        for account in &self.accounts {
+            people.push(Person::log_in(&self.command, account).await?);
         }
         Ok(people)
     }
 
-    async fn person(&self) -> anyhow::Result<Person> {
-        let email = self.emails.first().context("nobody is registered")?;
-        Person::log_in(&self.command, email).await
+    /// One of them.
+    pub async fn person(&mut self) -> anyhow::Result<Person> {
+        self.register_orderers().await?;
+        let account = self.accounts.first().context("nobody is registered")?;
+        Person::log_in(&self.command, account).await
     }
 
-    async fn alone(&mut self) -> anyhow::Result<Alone> {
-        let (person, count) = (self.person().await?, self.extent.orders_looked_for);
-        self.orders += count as u64;
-        read_side::visible(&self.command, &self.query, &person, count).await
-    }
-
-    async fn fill(&mut self) -> anyhow::Result<()> {
-        let missing = self
-            .extent
-            .orders_first
-            .saturating_sub(self.extent.orders_looked_for);
+    /// Creates orders until this run has created `count`, and waits until they are shown.
+    pub async fn fill(&mut self, count: usize) -> anyhow::Result<()> {
+        let missing = count.saturating_sub(usize::try_from(self.orders)?);
         let people = self.people().await?;
         let orders = people.iter().cycle().take(missing).map(Person::order);
         let orders: Vec<_> = orders.collect();
@@ -274,91 +123,31 @@ impl Bench {
         self.caught_up().await
     }
 
-    async fn caught_up(&self) -> anyhow::Result<()> {
+    /// Waits until the read model of orders shows everything that was written before.
+    pub async fn caught_up(&mut self) -> anyhow::Result<()> {
         let person = self.person().await?;
         read_side::caught_up(&self.command, &self.query, &person, self.partitions).await
     }
 
-    fn hold_read_side(&self, still: bool) -> anyhow::Result<()> {
+    /// Stops the read side's clock, or lets it go on. It has to be let go on also after an error.
+    pub fn hold_read_side(&mut self, still: bool) -> anyhow::Result<()> {
+        self.is_held = still;
         READ_SIDE.iter().try_for_each(|name| match still {
             true => self.stack.pause(name),
             false => self.stack.resume(name),
         })
     }
 
-    async fn commands(
-        &mut self,
-        memory: &mut Memory,
-    ) -> anyhow::Result<(Vec<(Case, Vec<Round>)>, BTreeMap<usize, Vec<Bare>>)> {
-        let scratch = Scratch::make(&self.settings.kafka, self.partitions).await?;
-        let mut commands: Vec<(Case, Vec<Round>)> = ALONE.map(|case| (case, Vec::new())).into();
-        let mut bare = BTreeMap::<usize, Vec<Bare>>::new();
-        for round in 1..=self.extent.rounds {
-            for (case, rounds) in &mut commands {
-                rounds.push(self.round(*case, round, memory).await?);
-                let beside = bare.entry(case.clients).or_default();
-                if beside.len() < round {
-                    let (clients, partitions) = (case.clients, self.partitions);
-                    beside.push(orders::bare(
-                        clients,
-                        partitions,
-                        &scratch,
-                        self.extent,
-                        &self.stack,
-                    )?);
-                }
-            }
+    /// Lets the read side go on if a section that failed has left it held still.
+    pub fn let_go(&mut self) -> anyhow::Result<()> {
+        match self.is_held {
+            true => self.hold_read_side(false),
+            false => Ok(()),
         }
-        scratch.delete().await?;
-        Ok((commands, bare))
     }
 
-    /// What tracing costs: the command-api is started anew for each way, and as it was at the end, and the read side held
-    /// still meanwhile.
-    async fn traced(&mut self) -> anyhow::Result<Traced> {
-        self.hold_read_side(true)?;
-        let measured = self.traced_in_turns().await;
-        traces::restore(&mut self.stack)?;
-        self.hold_read_side(false)?;
-        let measured = measured?;
-        self.caught_up().await?;
-        Ok(measured)
-    }
-
-    async fn traced_in_turns(&mut self) -> anyhow::Result<Traced> {
-        let ways = CASES
-            .iter()
-            .flat_map(|case| SAMPLED.map(|way| (*case, way)));
-        let mut traced: Traced = ways.map(|(case, way)| (case, way, Vec::new())).collect();
-        for round in 1..=self.extent.rounds {
-            for turn in 0..SAMPLED.len() {
-                // Who begins would always have the smallest state.
-                let Some(now) = SAMPLED.get((turn + round) % SAMPLED.len()) else {
-                    continue;
-                };
-                say(&format!("traced: {now:?}"));
-                now.apply(&mut self.stack)?;
-                for (case, way, rounds) in &mut traced {
-                    if way == now {
-                        rounds.push(self.round(*case, round, &mut Memory::new()).await?);
-                    }
-                }
-            }
-        }
-        Ok(traced)
-    }
-
-    async fn together(&mut self, memory: &mut Memory) -> anyhow::Result<Vec<(Case, Vec<Round>)>> {
-        let mut together: Vec<(Case, Vec<Round>)> = TOGETHER.map(|case| (case, Vec::new())).into();
-        for round in 1..=self.extent.rounds {
-            for (case, rounds) in &mut together {
-                rounds.push(self.round(*case, round, memory).await?);
-            }
-        }
-        Ok(together)
-    }
-
-    async fn round(
+    /// One round of a load on the command-api. The highest memory seen goes to `memory`.
+    pub async fn round(
         &mut self,
         case: Case,
         round: usize,
@@ -375,85 +164,13 @@ impl Bench {
         )
         .await?;
         self.orders += done.sent;
-        say(&format!(
-            "round {round}: {} clients, {}: {:.0} orders/s, p50 {:.1} ms, p99 {:.1} ms",
-            case.clients,
-            case.orders.name(),
-            done.rate,
-            done.p50_ms,
-            done.p99_ms
-        ));
+        let (clients, name) = (case.clients, case.orders.name());
+        told(round, &format!("{clients} clients, {name}"), &done);
         Ok(done)
     }
 
-    /// What the gateway adds; the read side is held still meanwhile.
-    async fn compared(&mut self) -> anyhow::Result<Compared> {
-        self.hold_read_side(true)?;
-        let measured = self.compared_in_turns().await;
-        self.hold_read_side(false)?;
-        let measured = measured?;
-        self.caught_up().await?;
-        Ok(measured)
-    }
-
-    async fn compared_in_turns(&mut self) -> anyhow::Result<Compared> {
-        let ways = GATEWAY_CASES
-            .iter()
-            .flat_map(|case| WAYS.map(|way| (*case, way)));
-        let mut compared: Compared = ways.map(|(case, way)| (case, way, Vec::new())).collect();
-        for round in 1..=self.extent.rounds {
-            for (case, way, rounds) in &mut compared {
-                let people = self.people().await?;
-                let server = match way {
-                    Way::Direct => Server::from(self.command.as_str()),
-                    Way::Gateway => self.gateway.clone(),
-                };
-                let done = case.round(server, &people, self.extent, &self.stack);
-                let done = done.await?;
-                self.orders += case.orders(&done);
-                say(&format!(
-                    "round {round}: {}, {way:?}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms",
-                    case.name(),
-                    done.rate,
-                    done.p50_ms,
-                    done.p99_ms
-                ));
-                rounds.push(done);
-            }
-        }
-        Ok(compared)
-    }
-
-    async fn replay(&self) -> anyhow::Result<(Vec<Read>, Vec<Read>, Read)> {
-        say("replay");
-        let kafka = &self.settings.kafka;
-        let schemas: Arc<Schemas> = Schemas::load(kafka).await?;
-        // Blocking this thread is fine: nothing else of this program runs meanwhile.
-
-        // The first reading brings the log into the page cache, so that all the others find it there.
-        let weighed = replay::count_bytes(kafka, self.partitions)?;
-        let (mut feed, mut counted) = (Vec::new(), Vec::new());
-        for _ in 0..self.extent.rounds {
-            feed.push(replay::feed(kafka, &schemas).await?);
-            counted.push(replay::count_only(kafka, self.partitions)?);
-        }
-        Ok((feed, counted, weighed))
-    }
-
-    fn rebuild(&self) -> anyhow::Result<Vec<(&'static str, Vec<Rebuilt>)>> {
-        let mut rebuilt = Vec::new();
-        for model in ["users", "orders"] {
-            let mut rounds = Vec::new();
-            for _ in 0..self.extent.rounds {
-                say(&format!("rebuilding {model}"));
-                rounds.push(read_side::rebuild(&self.binaries, model)?);
-            }
-            rebuilt.push((model, rounds));
-        }
-        Ok(rebuilt)
-    }
-
-    fn versions(&self) -> Vec<(&'static str, String)> {
+    /// Name and version of what is run.
+    pub fn versions(&self) -> Vec<(&'static str, String)> {
         let of = |name| {
             self.stack
                 .version(name)
@@ -469,7 +186,28 @@ impl Bench {
     }
 }
 
-/// One line of progress.
-fn say(line: &str) {
-    eprintln!("bench: {line}");
+/// Puts a load on, and prints its rate and what each process took for an order.
+pub async fn load(settings: Settings, clients: usize) -> anyhow::Result<()> {
+    let mut bench = Bench::prepare(settings).await?;
+    let case = Case {
+        clients,
+        orders: Orders::Plain,
+    };
+    let round = bench.round(case, 1, &mut Memory::new()).await?;
+    println!("{}", crate::costs::costs(&[(case, vec![round])]));
+    Ok(())
+}
+
+/// One line of progress, with the time.
+pub fn say(line: &str) {
+    let (hour, minute, second) = OffsetDateTime::now_utc().time().as_hms();
+    eprintln!("bench {hour:02}:{minute:02}:{second:02}: {line}");
+}
+
+/// What a round came to, as a line of progress.
+pub fn told(round: usize, what: &str, done: &Round) {
+    say(&format!(
+        "round {round}: {what}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms",
+        done.rate, done.p50_ms, done.p99_ms
+    ));
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use events::{ids::UserId, partition::partition_of};
 use uuid::Uuid;
 
 use crate::{
@@ -29,12 +30,34 @@ const KEY_PLACE: &str = "00000000-0000-0000-0000-000000000000";
 pub struct Template {
     bytes: Vec<u8>,
     key: Option<Range<usize>>,
+    wanted: Option<Arc<KeysOn>>,
+}
+
+/// Keys of one caller that fall on some shards only.
+#[derive(Debug)]
+struct KeysOn {
+    caller: UserId,
+    shards: Vec<u16>,
+    count: u16,
+}
+
+impl KeysOn {
+    /// As the command-api decides where an order with a key lives.
+    fn takes(&self, key: &str) -> bool {
+        let place = format!("{} {key}", self.caller);
+        let shard = partition_of(place.as_bytes(), self.count);
+        self.shards.contains(&shard)
+    }
 }
 
 impl Template {
     /// Always the same bytes.
     pub fn fixed(bytes: Vec<u8>) -> Self {
-        Self { bytes, key: None }
+        Self {
+            bytes,
+            key: None,
+            wanted: None,
+        }
     }
 
     /// With another idempotency key each time; `make` is given what stands in its place.
@@ -42,14 +65,37 @@ impl Template {
         let bytes = make(KEY_PLACE);
         let key = memchr::memmem::find(&bytes, KEY_PLACE.as_bytes())
             .map(|start| start..start + KEY_PLACE.len());
-        Self { bytes, key }
+        Self {
+            bytes,
+            key,
+            wanted: None,
+        }
     }
 
-    fn next(&mut self) -> &[u8] {
+    /// Only keys that fall on `shards`, of which there must be one, of `count`.
+    pub fn with_keys_on(self, caller: UserId, shards: &[u16], count: u16) -> Self {
+        let shards = shards.to_vec();
+        let wanted = (!shards.is_empty()).then(|| {
+            Arc::new(KeysOn {
+                caller,
+                shards,
+                count,
+            })
+        });
+        Self { wanted, ..self }
+    }
+
+    /// The next one.
+    pub fn next(&mut self) -> &[u8] {
         let place = self.key.clone().and_then(|key| self.bytes.get_mut(key));
         if let Some(place) = place {
             // As long as what it replaces, so that the length stays right.
-            Uuid::now_v7().hyphenated().encode_lower(place);
+            loop {
+                let key = Uuid::now_v7().hyphenated().encode_lower(&mut *place);
+                if self.wanted.as_ref().is_none_or(|wanted| wanted.takes(key)) {
+                    break;
+                }
+            }
         }
         &self.bytes
     }
@@ -66,7 +112,12 @@ pub struct Measured {
     pub took: Duration,
     /// How long each of them took.
     pub latencies: Latencies,
+    /// Requests answered otherwise while it was measured, by status, with one body of each.
+    pub refused: Refusals,
 }
+
+/// Answers that were not expected, by status: how many, and the body of one.
+pub type Refusals = BTreeMap<u16, (u64, String)>;
 
 impl Measured {
     /// Per second.
@@ -85,7 +136,7 @@ pub struct Load {
 struct Tally {
     sent: u64,
     latencies_micros: Vec<u32>,
-    refused: BTreeMap<u16, (u64, String)>,
+    refused: Refusals,
 }
 
 impl Load {
@@ -119,13 +170,22 @@ impl Load {
     /// Ends the measurement that began at `begun`, and the clients. Any refused request is an error: the figures
     /// would not mean what they say.
     pub async fn end(self, begun: Instant) -> anyhow::Result<Measured> {
+        let measured = self.end_with_refusals(begun).await?;
+        if let Some((status, (count, body))) = measured.refused.first_key_value() {
+            bail!("{count} requests were answered {status}: {body}");
+        }
+        Ok(measured)
+    }
+
+    /// The same where some may be refused.
+    pub async fn end_with_refusals(self, begun: Instant) -> anyhow::Result<Measured> {
         self.phase.store(OVER, Ordering::Relaxed);
         let took = begun.elapsed();
-        let (mut all, mut sent) = (Vec::new(), 0);
+        let (mut all, mut sent, mut refused) = (Vec::new(), 0, Refusals::new());
         for client in self.clients {
             let tally = client.await.context("a client broke")??;
-            if let Some((status, (count, body))) = tally.refused.first_key_value() {
-                bail!("{count} requests of a client were answered {status}: {body}");
+            for (status, (count, body)) in tally.refused {
+                refused.entry(status).or_insert((0, body)).0 += count;
             }
             sent += tally.sent;
             all.extend(tally.latencies_micros);
@@ -135,6 +195,7 @@ impl Load {
             sent,
             took,
             latencies: Latencies::of(all),
+            refused,
         })
     }
 }

@@ -2,24 +2,31 @@
 //! docs/benchmarks.md. Nothing here fails because something is slow.
 
 mod bench;
+mod costs;
+mod document;
 mod echo;
-mod gateway;
+mod filling;
+mod goals;
 mod http;
 mod load;
+mod metrics;
 mod orders;
+mod paced;
+mod peer;
 mod people;
 mod processes;
-mod producer;
 mod read_side;
-mod replay;
-mod report;
+mod reading;
+mod sections;
 mod settings;
-mod statistics;
-mod traces;
+mod table;
 
 use std::process::ExitCode;
 
+use bench::{Bench, say};
+use benchmarks::{producer, statistics};
 use clap::Parser;
+use sections::Section;
 use settings::Settings;
 
 fn main() -> ExitCode {
@@ -41,20 +48,37 @@ fn measure(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    if let Some(clients) = settings.load {
-        return runtime.block_on(bench::load(settings, clients.into()));
+    match settings.load {
+        Some(clients) => runtime.block_on(bench::load(settings, clients.into())),
+        None => runtime.block_on(sections(settings)),
     }
-    if settings.traces {
-        return runtime.block_on(bench::traces(settings));
+}
+
+async fn sections(settings: Settings) -> anyhow::Result<()> {
+    let sections = settings.sections();
+    let document = settings.writes().then(|| settings.document.clone());
+    let mut bench = Bench::prepare(settings).await?;
+    let all = sections.len();
+    for (number, section) in sections.into_iter().enumerate() {
+        let name = section.name();
+        say(&format!("{name} ({} of {all})", number + 1));
+        let measured = section.measure(&mut bench).await;
+        bench.let_go()?;
+        let text = measured?;
+        let stamp = document::stamp(bench.extent, bench.partitions, &bench.versions());
+        let text = format!("{stamp}\n{text}");
+        println!("{text}");
+        if let Some(document) = &document {
+            document::write(document, section, &text)?;
+            say(&format!("{name} is written into {}", document.display()));
+        }
     }
-    if settings.gateway {
-        return runtime.block_on(bench::gateway(settings));
-    }
-    let document = (!settings.quick && !settings.print_only).then(|| settings.document.clone());
-    let tables = report::tables(&runtime.block_on(bench::run(settings))?);
-    println!("{tables}");
-    match document {
-        Some(document) => report::write(&document, &tables),
-        None => Ok(()),
+    Ok(())
+}
+
+impl Section {
+    /// All of them, in the order of the document.
+    fn all() -> Vec<Self> {
+        clap::ValueEnum::value_variants().to_vec()
     }
 }

@@ -1,10 +1,11 @@
 //! Orders per second: loads of several sizes on the command-api, each next to a bare producer of the same batches.
 
 use crate::{
-    load::{Load, Template},
+    load::{Load, Measured, Refusals, Template},
+    paced::{Offered, Paced},
     people::Person,
     processes::{Memory, MemoryWatch, Stack, Taken, raise},
-    producer::{Produced, Scratch},
+    producer::{Produced, Scratch, VALUE_BYTES},
     settings::Extent,
 };
 
@@ -117,6 +118,22 @@ pub async fn round(
     measured(load, extent, stack, memory).await
 }
 
+/// As [`measured`], where some may be refused.
+pub async fn measured_with_refusals(
+    load: Load,
+    extent: Extent,
+    stack: &Stack,
+) -> anyhow::Result<(Round, Refusals)> {
+    tokio::time::sleep(extent.warm_up).await;
+    let before = stack.processor_time();
+    let begun = load.measure();
+    tokio::time::sleep(extent.measured_for).await;
+    let after = stack.processor_time();
+    let measured = load.end_with_refusals(begun).await?;
+    let round = Round::of(&measured, after.taken_since(&before));
+    Ok((round, measured.refused))
+}
+
 /// Measures a load that was started, and ends it. The highest memory seen goes to `memory`.
 pub async fn measured(
     load: Load,
@@ -132,14 +149,54 @@ pub async fn measured(
     let after = stack.processor_time();
     let measured = load.end(begun).await?;
     raise(memory, &watch.end());
-    Ok(Round {
-        rate: measured.rate(),
-        p50_ms: measured.latencies.percentile_ms(0.5),
-        p99_ms: measured.latencies.percentile_ms(0.99),
-        done: measured.done,
-        sent: measured.sent,
-        taken: after.taken_since(&before),
-    })
+    Ok(Round::of(&measured, after.taken_since(&before)))
+}
+
+/// A round at a fixed rate.
+pub struct PacedRound {
+    /// What was offered, and answered.
+    pub offered: Offered,
+    /// What it took.
+    pub taken: Taken,
+}
+
+impl PacedRound {
+    /// What was answered as expected.
+    pub fn into_round(self) -> Round {
+        let Self { offered, taken } = self;
+        Round {
+            rate: offered.done_rate(),
+            p50_ms: offered.latencies.percentile_ms(0.5),
+            p99_ms: offered.latencies.percentile_ms(0.99),
+            done: offered.done,
+            sent: offered.sent,
+            taken,
+        }
+    }
+}
+
+/// Measures a load at a fixed rate that was started, and ends it.
+pub async fn paced(load: Paced, extent: Extent, stack: &Stack) -> anyhow::Result<PacedRound> {
+    tokio::time::sleep(extent.warm_up).await;
+    let before = stack.processor_time();
+    load.measure();
+    tokio::time::sleep(extent.measured_for).await;
+    let taken = stack.processor_time().taken_since(&before);
+    let offered = load.end().await?;
+    Ok(PacedRound { offered, taken })
+}
+
+impl Round {
+    fn of(measured: &Measured, taken: Taken) -> Self {
+        Self {
+            rate: measured.rate(),
+            p50_ms: measured.latencies.percentile_ms(0.5),
+            p99_ms: measured.latencies.percentile_ms(0.99),
+            done: measured.done,
+            sent: measured.sent,
+            taken,
+        }
+    }
 }
 
 /// Runs one round of bare producers. Blocks.
@@ -152,11 +209,12 @@ pub fn bare(
 ) -> anyhow::Result<Bare> {
     let measured_for = extent.measured_for / 2;
     let before = stack.processor_time();
-    let one = scratch.produce(1, clients, measured_for)?;
+    let one = scratch.produce(1, clients, VALUE_BYTES, measured_for)?;
     let taken = stack.processor_time().taken_since(&before);
     let writers = usize::from(partitions);
     let all = if clients >= writers {
-        Some(scratch.produce(writers, clients.div_ceil(writers), measured_for)?)
+        let batch = clients.div_ceil(writers);
+        Some(scratch.produce(partitions, batch, VALUE_BYTES, measured_for)?)
     } else {
         None
     };

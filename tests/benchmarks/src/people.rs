@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use events::ids::UserId;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -28,6 +29,17 @@ pub const ORDER: &str = concat!(
 pub struct Person {
     /// `authorization` header.
     authorization: String,
+    /// Whose orders they are.
+    pub id: UserId,
+}
+
+/// Somebody who is registered.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The address.
+    email: String,
+    /// The id.
+    pub id: UserId,
 }
 
 /// Registers `count` users; returns how long it took.
@@ -47,34 +59,41 @@ fn unique_email() -> String {
     format!("b{}@example.com", Uuid::now_v7().simple())
 }
 
+impl Account {
+    /// Logs in.
+    pub fn login(&self) -> Vec<u8> {
+        let body = json!({"email": self.email, "password": PASSWORD}).to_string();
+        request("POST", "/login", &[], &body)
+    }
+}
+
 impl Person {
     /// Registers somebody who wants no mails about orders: they would load the stand-in for the providers more than
-    /// anything of ours. Returns the address.
-    pub async fn register_quiet(address: &str) -> anyhow::Result<String> {
+    /// anything of ours.
+    pub async fn register_quiet(address: &str) -> anyhow::Result<Account> {
         let mut connection = Connection::open(address).await?;
         let email = unique_email();
         let register = request("POST", "/register", &[], &registration(&email));
         let registered = connection.exchange(&register).await?.json(201)?;
         let id = registered["id"].as_str().context("no id")?;
-        let person = Self::log_in(address, &email).await?;
+        let id = id.parse()?;
+        let account = Account { email, id };
+        let person = Self::log_in(address, &account).await?;
         let headers = [("authorization", person.authorization.as_str())];
         let body = json!({"preferences": {"order_emails": false, "order_sms": false}}).to_string();
         let change = request("PATCH", &format!("/users/{id}"), &headers, &body);
         connection.exchange(&change).await?.json(200)?;
-        Ok(email)
+        Ok(account)
     }
 
     /// Logs in. Tokens are short-lived: do it before each round.
-    pub async fn log_in(address: &str, email: &str) -> anyhow::Result<Self> {
+    pub async fn log_in(address: &str, account: &Account) -> anyhow::Result<Self> {
         let mut connection = Connection::open(address).await?;
-        let body = json!({"email": email, "password": PASSWORD}).to_string();
-        let answer = connection
-            .exchange(&request("POST", "/login", &[], &body))
-            .await?
-            .json(200)?;
+        let answer = connection.exchange(&account.login()).await?.json(200)?;
         let token = answer["access_token"].as_str().context("no token")?;
         Ok(Self {
             authorization: format!("Bearer {token}"),
+            id: account.id,
         })
     }
 
@@ -83,6 +102,7 @@ impl Person {
         const TOKEN_BYTES_USUAL: usize = 420;
         Self {
             authorization: format!("Bearer {}", "x".repeat(TOKEN_BYTES_USUAL)),
+            id: UserId(Uuid::nil()),
         }
     }
 
@@ -100,6 +120,11 @@ impl Person {
     /// Creates an order again and again, each under a key.
     pub fn orders_with_keys(&self) -> Template {
         Template::with_key(|key| self.order_with_key(key))
+    }
+
+    /// The same, where the keys fall on `shards` of `count`.
+    pub fn orders_with_keys_on(&self, shards: &[u16], count: u16) -> Template {
+        self.orders_with_keys().with_keys_on(self.id, shards, count)
     }
 
     /// Creates an order under a key, which decides on its partition.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -57,6 +57,70 @@ impl Stack {
         self.run(&["stop", name])?;
         self.run_with(&["start", name], settings)?;
         self.look()
+    }
+
+    /// Ends a process and waits until it has.
+    pub fn stop(&self, name: &str) -> anyhow::Result<()> {
+        self.run(&["stop", name]).map(drop)
+    }
+
+    /// Begins to start a process; [`Stack::started`] waits until it is ready.
+    pub fn start(&self, name: &str) -> anyhow::Result<Child> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["start", name])
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("{} cannot be run", self.program.display()))
+    }
+
+    /// Waits until a process is ready.
+    pub fn started(&mut self, mut starting: Child) -> anyhow::Result<()> {
+        ensure!(starting.wait()?.success(), "a process could not be started");
+        self.look()
+    }
+
+    /// Lets as many command nodes run; they run the same programs as the first.
+    pub fn nodes(&mut self, count: usize, node: &str) -> anyhow::Result<()> {
+        let program = fs::read_link(format!("/proc/{}/exe", self.pid(node)?))?;
+        let binaries = program.parent().context("no directory")?.to_owned();
+        let binaries = binaries.to_str().context("not UTF-8")?;
+        let arguments = ["up", "--nodes", &count.to_string()];
+        self.run_with(&arguments, &[("ORDERLOG_BINARIES", binaries)])?;
+        self.look()
+    }
+
+    /// What `env` says of a variable.
+    pub fn variable(&self, name: &str) -> anyhow::Result<String> {
+        let said = self.run(&["env"])?;
+        let begin = format!("export {name}=");
+        let value = said.lines().find_map(|line| line.strip_prefix(&begin));
+        let value = value.with_context(|| format!("the stack has no {name}"))?;
+        Ok(value.trim_matches('\'').to_owned())
+    }
+
+    /// A variable of a process's own environment.
+    pub fn variable_of(&self, process: &str, name: &str) -> anyhow::Result<Option<String>> {
+        let all = fs::read(format!("/proc/{}/environ", self.pid(process)?))?;
+        let begin = format!("{name}=");
+        let mut all = all.split(|byte| *byte == 0);
+        let value = all.find_map(|one| one.strip_prefix(begin.as_bytes()));
+        Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
+    }
+
+    /// Whether a process runs that did when the stack was last asked.
+    pub fn is_running(&self, name: &str) -> anyhow::Result<bool> {
+        Ok(Path::new(&format!("/proc/{}", self.pid(name)?)).exists())
+    }
+
+    /// How long a process has been running, within 20 ms.
+    pub fn age(&self, name: &str) -> anyhow::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid(name)?))?;
+        let begun = Stat::parse(&stat).context("an unreadable stat")?.begun;
+        let uptime = fs::read_to_string("/proc/uptime")?;
+        let uptime = uptime.split_whitespace().next().unwrap_or_default();
+        let uptime = Duration::from_secs_f64(uptime.parse()?);
+        Ok(uptime.saturating_sub(time(begun)))
     }
 
     /// The id of a process.
@@ -199,6 +263,20 @@ impl ProcessorTime {
     }
 }
 
+impl Taken {
+    /// What all processes of the stack and the load generator took.
+    pub fn all(&self) -> Duration {
+        let others = self.by_process.get(OTHERS).copied().unwrap_or_default();
+        let all: Duration = self.by_process.values().sum();
+        all.saturating_sub(others)
+    }
+
+    /// What one process took.
+    pub fn of(&self, name: &str) -> Duration {
+        self.by_process.get(name).copied().unwrap_or_default()
+    }
+}
+
 /// Processor time of the thread that the load runs on.
 pub fn load_thread_time() -> Duration {
     let pid = std::process::id();
@@ -266,6 +344,8 @@ struct Stat {
     name: String,
     parent: u32,
     ticks: u64,
+    /// In ticks since the machine was started.
+    begun: u64,
 }
 
 impl Stat {
@@ -279,6 +359,7 @@ impl Stat {
             name: name.to_owned(),
             parent: fields.get(1)?.parse().ok()?,
             ticks: (11..15).filter_map(number).sum(),
+            begun: number(19)?,
         })
     }
 }
@@ -352,8 +433,8 @@ mod tests {
         let line = "7 (a) b (c) S 3 7 7 0 -1 4194560 10 0 0 0 20 30 4 6 20 0 1 0 100 1 1";
         let stat = Stat::parse(line).unwrap();
         assert_eq!(
-            (stat.name.as_str(), stat.parent, stat.ticks),
-            ("a) b (c", 3, 60)
+            (stat.name.as_str(), stat.parent, stat.ticks, stat.begun),
+            ("a) b (c", 3, 60, 100)
         );
     }
 

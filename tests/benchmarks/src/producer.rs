@@ -85,22 +85,29 @@ impl Scratch {
         Ok(())
     }
 
-    /// Lets one writer for each of the first `writers` partitions produce batches of `batch` messages. Blocks.
+    /// Lets one writer for each of the first `writers` partitions produce batches of `batch` messages with values of
+    /// `value_bytes`. Blocks.
     pub fn produce(
         &self,
-        writers: usize,
+        writers: u16,
         batch: usize,
+        value_bytes: usize,
         measured_for: Duration,
     ) -> anyhow::Result<Produced> {
-        let (ready, over) = (Barrier::new(writers + 1), Arc::new(AtomicBool::new(false)));
+        let value = vec![b'x'; value_bytes];
+        let records = || std::iter::repeat_n((KEY.as_bytes(), value.as_slice()), batch);
+        let (ready, over) = (
+            Barrier::new(usize::from(writers) + 1),
+            Arc::new(AtomicBool::new(false)),
+        );
         let (all, took) = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..writers)
                 .map(|number| {
-                    let (ready, over) = (&ready, &over);
+                    let (ready, over, records) = (&ready, &over, &records);
                     scope.spawn(move || {
-                        let writer = self.writer(number);
+                        let writer = Writer::open(&self.servers, &self.topic, number);
                         let warm = writer.and_then(|writer| {
-                            (0..WARM_UP_BATCHES).try_for_each(|_| writer.write(batch))?;
+                            (0..WARM_UP_BATCHES).try_for_each(|_| writer.write(records()))?;
                             Ok(writer)
                         });
                         ready.wait();
@@ -108,7 +115,7 @@ impl Scratch {
                         let mut micros = Vec::new();
                         while !over.load(Ordering::Relaxed) {
                             let begun = Instant::now();
-                            writer.write(batch)?;
+                            writer.write(records())?;
                             micros.push(u32::try_from(begun.elapsed().as_micros())?);
                         }
                         anyhow::Ok(micros)
@@ -134,11 +141,27 @@ impl Scratch {
             latencies: Latencies::of(micros),
         })
     }
+}
 
-    fn writer(&self, partition: usize) -> anyhow::Result<Writer> {
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .operation_timeout(Some(TOPIC_TIMEOUT))
+        .request_timeout(Some(TOPIC_TIMEOUT))
+}
+
+/// A transactional producer for one partition, which fences its predecessor.
+pub struct Writer {
+    producer: ThreadedProducer<Deliveries>,
+    topic: String,
+    partition: i32,
+}
+
+impl Writer {
+    /// Opens it. Blocks.
+    pub fn open(servers: &str, topic: &str, partition: u16) -> anyhow::Result<Self> {
         let producer: ThreadedProducer<Deliveries> = ClientConfig::new()
-            .set("bootstrap.servers", &self.servers)
-            .set("transactional.id", format!("{}.{partition}", self.topic))
+            .set("bootstrap.servers", servers)
+            .set("transactional.id", format!("{topic}.{partition}"))
             .set("transaction.timeout.ms", "8000")
             .set("socket.timeout.ms", "6000")
             .set("delivery.timeout.ms", "6000")
@@ -148,37 +171,26 @@ impl Scratch {
             .set("batch.num.messages", "10000")
             .create_with_context(Deliveries::default())?;
         producer.init_transactions(INIT_TIMEOUT)?;
-        Ok(Writer {
+        Ok(Self {
             producer,
-            topic: self.topic.clone(),
-            partition: i32::try_from(partition)?,
+            topic: topic.to_owned(),
+            partition: partition.into(),
         })
     }
-}
 
-fn options() -> AdminOptions {
-    AdminOptions::new()
-        .operation_timeout(Some(TOPIC_TIMEOUT))
-        .request_timeout(Some(TOPIC_TIMEOUT))
-}
-
-struct Writer {
-    producer: ThreadedProducer<Deliveries>,
-    topic: String,
-    partition: i32,
-}
-
-impl Writer {
-    fn write(&self, batch: usize) -> anyhow::Result<()> {
-        let value = [b'x'; VALUE_BYTES];
+    /// Writes records, each a key and a value, in one transaction. After an error the writer is of no use. Blocks.
+    pub fn write<'a>(
+        &self,
+        records: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> anyhow::Result<()> {
         self.producer.begin_transaction()?;
         let deliveries = self.producer.client().context();
-        deliveries.batch.lock().outstanding = batch;
-        for _ in 0..batch {
+        deliveries.batch.lock().outstanding = records.len();
+        for (key, value) in records {
             let record = BaseRecord::to(&self.topic)
                 .partition(self.partition)
-                .key(KEY)
-                .payload(&value);
+                .key(key)
+                .payload(value);
             self.producer.send(record).map_err(|(error, _)| error)?;
         }
         deliveries.wait()?;

@@ -1,13 +1,11 @@
-//! The read models: when they show what was written, how fast they follow, how fast they are rebuilt.
+//! The read models: when they show what was written.
 
 use std::{
     collections::BTreeMap,
-    path::Path,
-    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use uuid::Uuid;
 
 use crate::{http::Connection, people::Person, statistics::Latencies};
@@ -95,69 +93,4 @@ async fn create(command: &mut Connection, order: &[u8]) -> anyhow::Result<(Strin
     let token = token.to_owned();
     let order = answer.json(201)?;
     Ok((order["id"].as_str().context("no id")?.to_owned(), token))
-}
-
-/// What `projections rebuild` said.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rebuilt {
-    /// Events read.
-    pub events: f64,
-    /// Rows or documents.
-    pub streams: f64,
-    /// Events per second while filling.
-    pub filling: f64,
-    /// Everything in seconds: filling, indexes, comparing with the log, swapping.
-    pub seconds: f64,
-}
-
-/// Runs `projections rebuild`. Blocks.
-pub fn rebuild(binaries: &Path, model: &str) -> anyhow::Result<Rebuilt> {
-    let program = binaries.join("projections");
-    let output = Command::new(&program)
-        .args(["rebuild", model])
-        .output()
-        .with_context(|| format!("{} cannot be run", program.display()))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "projections rebuild {model} failed: {said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    said.lines()
-        .find_map(figures)
-        .with_context(|| format!("projections rebuild {model} gave no figures: {said}"))
-}
-
-/// `orders: 12 events into 5 streams in 1.5 s (800 events/s while filling); …`
-fn figures(line: &str) -> Option<Rebuilt> {
-    let (_, rest) = line.split_once(": ")?;
-    let (events, rest) = rest.split_once(" events into ")?;
-    let (streams, rest) = rest.split_once(" streams in ")?;
-    let (seconds, rest) = rest.split_once(" s (")?;
-    let (filling, _) = rest.split_once(" events/s while filling)")?;
-    Some(Rebuilt {
-        events: events.parse().ok()?,
-        streams: streams.parse().ok()?,
-        filling: filling.parse().ok()?,
-        seconds: seconds.parse().ok()?,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rebuild_says_what_it_did() {
-        let line =
-            "orders: 12 events into 5 streams in 1.5 s (800 events/s while filling); equal to";
-        let rebuilt = Rebuilt {
-            events: 12.0,
-            streams: 5.0,
-            filling: 800.0,
-            seconds: 1.5,
-        };
-        assert_eq!(figures(line), Some(rebuilt));
-        assert_eq!(figures("orders: indexes made in 0.1 s"), None);
-    }
 }

@@ -6,7 +6,10 @@ use anyhow::Context;
 use clap::Parser;
 use event_log::KafkaSettings;
 
-use crate::http::Server;
+use crate::{http::Server, sections::Section};
+
+const ORDERS_IN_LOG: &[u64] = &[10_000, 100_000, 1_000_000];
+const QUICK_ORDERS_IN_LOG: &[u64] = &[2_000, 20_000];
 
 /// Measures a running Orderlog and writes what it found. Run it through scripts/bench, which brings the system up.
 #[derive(Debug, Parser)]
@@ -27,10 +30,13 @@ pub struct Settings {
     /// profiler meanwhile.
     #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub load: Option<u16>,
-    /// Only this: what tracing costs. Prints its table.
+    /// Only these parts, separated by commas; by default all.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAME")]
+    pub section: Vec<Section>,
+    /// The same as --section traces --print-only.
     #[arg(long)]
     pub traces: bool,
-    /// Only this: what the gateway adds. Prints its table.
+    /// The same as --section gateway --print-only.
     #[arg(long)]
     pub gateway: bool,
     /// The document whose tables are replaced.
@@ -48,6 +54,9 @@ pub struct Settings {
     /// Base URL of the query API.
     #[arg(long, env = "ORDERLOG_QUERY_URL")]
     pub query_url: String,
+    /// Connections of cqrs-es to Postgres; the default is that of postgres-es.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=150))]
+    pub peer_connections: u16,
     /// The program that knows the processes of the stack.
     #[arg(long, env = "ORDERLOG_STACK_BIN", default_value = "scripts/stack")]
     pub stack: PathBuf,
@@ -59,6 +68,22 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What is to be measured.
+    pub fn sections(&self) -> Vec<Section> {
+        let mut sections = self.section.clone();
+        sections.extend(self.traces.then_some(Section::Traces));
+        sections.extend(self.gateway.then_some(Section::Gateway));
+        match sections.is_empty() {
+            true => Section::all(),
+            false => sections,
+        }
+    }
+
+    /// Whether what is measured goes into the document.
+    pub fn writes(&self) -> bool {
+        !(self.quick || self.print_only || self.traces || self.gateway)
+    }
+
     /// How much is measured.
     pub fn extent(&self) -> Extent {
         if self.quick {
@@ -69,6 +94,8 @@ impl Settings {
                 users: 100,
                 orders_first: 1_000,
                 orders_looked_for: 50,
+                orders_in_log: QUICK_ORDERS_IN_LOG,
+                overload: Duration::from_secs(5),
             }
         } else {
             Extent {
@@ -78,6 +105,8 @@ impl Settings {
                 users: 1_000,
                 orders_first: 10_000,
                 orders_looked_for: 200,
+                orders_in_log: ORDERS_IN_LOG,
+                overload: Duration::from_secs(60),
             }
         }
     }
@@ -117,9 +146,14 @@ pub struct Extent {
     pub orders_first: usize,
     /// Orders of which it is measured when they become visible.
     pub orders_looked_for: usize,
+    /// Orders in the log at which a restart is measured; the largest is also what is read and rebuilt.
+    pub orders_in_log: &'static [u64],
+    /// How long the system is overloaded.
+    pub overload: Duration,
 }
 
-fn address(url: &str) -> anyhow::Result<&str> {
+/// host:port of a URL.
+pub fn address(url: &str) -> anyhow::Result<&str> {
     url.strip_prefix("http://")
         .map(|rest| rest.trim_end_matches('/'))
         .with_context(|| format!("{url:?} does not begin with http://"))

@@ -109,7 +109,7 @@ fn read(
     let begun = Instant::now();
     consumer.assign(&assignment)?;
     let mut open: BTreeSet<i32> = (0..i32::from(partitions)).collect();
-    let (mut events, mut bytes, mut last) = (0, 0, begun);
+    let (mut events, mut bytes, mut last) = (0, 0, (0, begun));
     while !open.is_empty() {
         match consumer.poll(POLL_WAIT) {
             Some(Ok(message)) => {
@@ -120,11 +120,14 @@ fn read(
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
             Some(Err(error)) => bail!("reading the log: {error}"),
             None => {
-                ensure!(last.elapsed() < NO_PROGRESS_MAX, "nothing more comes");
-                continue;
+                let (known, since) = last;
+                if events == known {
+                    ensure!(since.elapsed() < NO_PROGRESS_MAX, "nothing more comes");
+                    continue;
+                }
             }
         }
-        last = Instant::now();
+        last = (events, Instant::now());
     }
     Ok(Read {
         events,

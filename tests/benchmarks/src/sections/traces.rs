@@ -3,17 +3,17 @@
 use std::fmt::Write;
 
 use crate::{
+    bench::{Bench, NODE, say},
     orders::{Case, Orders, Round},
-    processes::{Stack, Taken},
+    processes::{Memory, Stack, Taken},
     statistics::Spread,
 };
 
-const NODE: &str = "command-api-1";
 const COLLECTOR: &str = "spans";
 
 /// How much is traced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sampled {
+enum Sampled {
     /// Nothing: no collector is named.
     Off,
     /// As the services do it unless they are told otherwise.
@@ -23,9 +23,9 @@ pub enum Sampled {
 }
 
 /// Each way, in the order of the table.
-pub const SAMPLED: [Sampled; 3] = [Sampled::Off, Sampled::Default, Sampled::All];
+const SAMPLED: [Sampled; 3] = [Sampled::Off, Sampled::Default, Sampled::All];
 /// The loads, with the read side held still.
-pub const CASES: [Case; 2] = [plain(64), plain(256)];
+const CASES: [Case; 2] = [plain(64), plain(256)];
 
 const fn plain(clients: usize) -> Case {
     Case {
@@ -44,7 +44,7 @@ impl Sampled {
     }
 
     /// Starts the command-api anew, with this setting.
-    pub fn apply(self, stack: &mut Stack) -> anyhow::Result<()> {
+    fn apply(self, stack: &mut Stack) -> anyhow::Result<()> {
         let settings: &[(&str, &str)] = match self {
             Self::Off => &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")],
             Self::Default => &[("OTEL_TRACES_SAMPLER_ARG", "0.05")],
@@ -55,15 +55,50 @@ impl Sampled {
 }
 
 /// Starts the command-api anew as the stack has it.
-pub fn restore(stack: &mut Stack) -> anyhow::Result<()> {
+fn restore(stack: &mut Stack) -> anyhow::Result<()> {
     stack.restart(NODE, &[])
 }
 
 /// The rounds of each load and way.
-pub type Traced = Vec<(Case, Sampled, Vec<Round>)>;
+type Traced = Vec<(Case, Sampled, Vec<Round>)>;
+
+/// Measures it: the command-api is started anew for each way, and as it was at the end; the read side is held still
+/// meanwhile.
+pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
+    bench.hold_read_side(true)?;
+    let measured = in_turns(bench).await;
+    restore(&mut bench.stack)?;
+    bench.hold_read_side(false)?;
+    let table = table(&measured?);
+    bench.caught_up().await?;
+    Ok(table)
+}
+
+async fn in_turns(bench: &mut Bench) -> anyhow::Result<Traced> {
+    let ways = CASES
+        .iter()
+        .flat_map(|case| SAMPLED.map(|way| (*case, way)));
+    let mut traced: Traced = ways.map(|(case, way)| (case, way, Vec::new())).collect();
+    for round in 1..=bench.extent.rounds {
+        for turn in 0..SAMPLED.len() {
+            // Who begins would always have the smallest state.
+            let Some(now) = SAMPLED.get((turn + round) % SAMPLED.len()) else {
+                continue;
+            };
+            say(&format!("traced: {now:?}"));
+            now.apply(&mut bench.stack)?;
+            for (case, way, rounds) in &mut traced {
+                if way == now {
+                    rounds.push(bench.round(*case, round, &mut Memory::new()).await?);
+                }
+            }
+        }
+    }
+    Ok(traced)
+}
 
 /// The table.
-pub fn table(traced: &Traced) -> String {
+fn table(traced: &Traced) -> String {
     let mut text = "### What tracing costs\n\n\
         | clients | sampled | orders/s | to off | p50 ms | p99 ms | command-api, ms per order | to off | `spans`, ms per order |\n\
         | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"

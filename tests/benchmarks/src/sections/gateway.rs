@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
+    bench::{Bench, NODE as SERVICE, told},
     http::{Server, request},
     load::{Load, Template},
     orders::{self, Round},
@@ -13,11 +14,10 @@ use crate::{
 };
 
 const GATEWAY: &str = "gateway";
-const SERVICE: &str = "command-api-1";
 
 /// A load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Case {
+struct Case {
     asked: Asked,
     clients: usize,
 }
@@ -33,7 +33,7 @@ enum Asked {
 
 /// How the command-api is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+enum Way {
     /// Past the gateway.
     Direct,
     /// Through the gateway, over TLS.
@@ -41,7 +41,7 @@ pub enum Way {
 }
 
 /// The loads, with the read side held still.
-pub const CASES: [Case; 5] = [
+const CASES: [Case; 5] = [
     asked(Asked::Page, 1),
     asked(Asked::Page, 64),
     asked(Asked::Order, 1),
@@ -49,14 +49,44 @@ pub const CASES: [Case; 5] = [
     asked(Asked::Order, 256),
 ];
 /// Each way, in the order of the table.
-pub const WAYS: [Way; 2] = [Way::Direct, Way::Gateway];
+const WAYS: [Way; 2] = [Way::Direct, Way::Gateway];
 
 const fn asked(asked: Asked, clients: usize) -> Case {
     Case { asked, clients }
 }
 
 /// The rounds of each load and way.
-pub type Compared = Vec<(Case, Way, Vec<Round>)>;
+type Compared = Vec<(Case, Way, Vec<Round>)>;
+
+/// Measures it; the read side is held still meanwhile.
+pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
+    bench.hold_read_side(true)?;
+    let measured = in_turns(bench).await;
+    bench.hold_read_side(false)?;
+    let table = table(&measured?);
+    bench.caught_up().await?;
+    Ok(table)
+}
+
+async fn in_turns(bench: &mut Bench) -> anyhow::Result<Compared> {
+    let ways = CASES.iter().flat_map(|case| WAYS.map(|way| (*case, way)));
+    let mut compared: Compared = ways.map(|(case, way)| (case, way, Vec::new())).collect();
+    for round in 1..=bench.extent.rounds {
+        for (case, way, rounds) in &mut compared {
+            let people = bench.people().await?;
+            let server = match way {
+                Way::Direct => Server::from(bench.command.as_str()),
+                Way::Gateway => bench.gateway.clone(),
+            };
+            let done = case.round(server, &people, bench.extent, &bench.stack);
+            let done = done.await?;
+            bench.orders += case.orders(&done);
+            told(round, &format!("{}, {way:?}", case.name()), &done);
+            rounds.push(done);
+        }
+    }
+    Ok(compared)
+}
 
 impl Case {
     /// In progress and table.
@@ -97,7 +127,7 @@ impl Case {
 }
 
 /// The table.
-pub fn table(compared: &Compared) -> String {
+fn table(compared: &Compared) -> String {
     let mut text = "### What the gateway adds\n\n\
         | what | way | requests/s | p50 ms | p99 ms | gateway, ms per request | command-api | load generator | cores idle |\n\
         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"

@@ -1,0 +1,119 @@
+//! Filling the log quickly: orders as the command-api records them, written past it while it is stopped.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use event_log::{Schemas, writer::ShardWriter};
+use events::{
+    Actor, Envelope, Event, Metadata,
+    currency::Currency,
+    ids::{CommandId, CorrelationId, EventId, OrderId, UserId},
+    order::{OrderCreated, OrderLine},
+    partition::partition_of,
+    timestamp::Timestamp,
+    user::Role,
+};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    bench::{Bench, NODE, say},
+    reading,
+};
+
+/// Orders in one transaction.
+const BATCH: u64 = 2_000;
+const SOURCE: &str = "/orderlog/command-api";
+
+/// Sees to it that the log holds at least `wanted` orders. The command-api is stopped meanwhile, and started again.
+pub async fn fill(bench: &mut Bench, wanted: u64) -> anyhow::Result<u64> {
+    bench.register_orderers().await?;
+    bench.stack.stop(NODE)?;
+    let there = write(bench, wanted).await;
+    let starting = bench.stack.start(NODE)?;
+    bench.stack.started(starting)?;
+    there
+}
+
+/// The same while the command-api is stopped. How many orders there are now.
+pub async fn write(bench: &Bench, wanted: u64) -> anyhow::Result<u64> {
+    let (kafka, partitions) = (&bench.settings.kafka, bench.partitions);
+    // Blocking this thread is fine: nothing else of this program runs meanwhile.
+    let there = reading::count_only(kafka, partitions)?.events;
+    let customers: Vec<UserId> = bench.accounts.iter().map(|account| account.id).collect();
+    let missing = wanted.saturating_sub(there);
+    if missing > 0 {
+        say(&format!("writing {missing} orders"));
+    }
+    let schemas: Arc<Schemas> = Schemas::load(kafka).await?;
+    for partition in 0..partitions {
+        let share = missing.div_ceil(partitions.into());
+        let mut writer = ShardWriter::open(kafka, Arc::clone(&schemas), partition)?;
+        let mut customers = customers.iter().cycle();
+        let mut left = share;
+        while left > 0 {
+            let batch = (0..left.min(BATCH)).map(|_| {
+                let customer = customers.next().context("nobody is registered")?;
+                order(*customer, partition, partitions)
+            });
+            let batch = batch.collect::<anyhow::Result<Vec<_>>>()?;
+            std::thread::sleep(writer.rest());
+            writer.append(&batch)?;
+            left -= batch.len() as u64;
+        }
+    }
+    Ok(there + missing.div_ceil(partitions.into()) * u64::from(partitions))
+}
+
+/// The order that the load sends, as the command-api would record it on this shard.
+fn order(customer: UserId, shard: u16, shards: u16) -> anyhow::Result<Envelope> {
+    let mut text = Uuid::encode_buffer();
+    let order_id = loop {
+        let id = Uuid::now_v7();
+        if partition_of(id.hyphenated().encode_lower(&mut text).as_bytes(), shards) == shard {
+            break OrderId(id);
+        }
+    };
+    let (command_id, now) = (
+        CommandId(Uuid::now_v7()),
+        Timestamp::from(OffsetDateTime::now_utc()),
+    );
+    let line = |sku: &str, name: &str, quantity: i32, unit_price_minor: i64| OrderLine {
+        sku: sku.to_owned(),
+        name: Some(name.to_owned()),
+        quantity,
+        unit_price_minor,
+        amount_minor: unit_price_minor * i64::from(quantity),
+    };
+    let lines = vec![
+        line("TEA-0001", "Darjeeling, first flush, 250 g", 2, 1_250),
+        line("CUP-0042", "Cup with saucer, white", 6, 795),
+        line("POT-0007", "Teapot, cast iron, 1.2 l", 1, 4_900),
+    ];
+    let currency: Currency = "EUR".parse()?;
+    Ok(Envelope {
+        metadata: Metadata {
+            event_id: EventId::derived(command_id, 0),
+            source: SOURCE.to_owned(),
+            time: now,
+            version: 1,
+            command_id,
+            correlation_id: CorrelationId(Uuid::now_v7()),
+            causation_id: command_id.0,
+            actor: Actor::User(customer, Role::User),
+            idempotency: None,
+            traceparent: None,
+        },
+        event: Event::OrderCreated(OrderCreated {
+            order_id,
+            customer_id: customer,
+            currency,
+            total_minor: lines.iter().map(|line| line.amount_minor).sum(),
+            lines,
+            shipping_address: None,
+            note: None,
+            attributes: "{}".to_owned(),
+            occurred_at: now,
+        }),
+    })
+}
