@@ -1,5 +1,5 @@
 //! Makes Rust of `orderlog/v1/*.proto`, without `protoc`: messages, clients, servers, the list of methods, and the
-//! descriptors that reflection shows.
+//! descriptors that reflection shows. Of `orderlog/internal`, which is not for clients, messages, client and server alone.
 
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
@@ -10,6 +10,8 @@ const PROTOS: [&str; 4] = [
     "orderlog/v1/user.proto",
     "orderlog/v1/user_service.proto",
 ];
+/// What nodes ask of each other: nothing that a client is shown knows of it.
+const INTERNAL: &str = "orderlog/internal/v1/shards.proto";
 /// Messages that hold personal data or secrets: what `Debug` says of them is written by hand.
 const CONFIDENTIAL: [&str; 12] = [
     "orderlog.v1.Address",
@@ -60,5 +62,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .generate_default_stubs(true)
         .skip_debug(CONFIDENTIAL)
         .compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".orderlog.internal")
+        .compile_fds(protox::compile([INTERNAL], [ROOT])?)?;
     Ok(())
 }

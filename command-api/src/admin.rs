@@ -1,13 +1,13 @@
 //! `create-admin`: the first admin, whom nobody but the operator can make. It goes the way every command
 //! goes; that the operator may do it, he proves with the key that tokens are signed with.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use events::{StreamVersion, ids::UserId, user::Role};
 use reqwest::{Client, Response, StatusCode};
 use runtime::{
-    auth::{PublicKey, TokenVerifier},
+    auth::{KeyRing, PublicKey, TokenVerifier},
     retry::Backoff,
 };
 use serde::Deserialize;
@@ -56,7 +56,8 @@ pub async fn create(settings: &CreateAdminSettings) -> anyhow::Result<()> {
     let id = match registered.status() {
         StatusCode::CREATED => registered.json::<Registered>().await?.id,
         StatusCode::CONFLICT => {
-            log_in(&nodes, &TokenVerifier::new(&published)?, email, password).await?
+            let keys = Arc::new(KeyRing::new(&published)?);
+            log_in(&nodes, &TokenVerifier::new(keys), email, password).await?
         }
         _ => return Err(refused("registering", registered).await),
     };

@@ -25,12 +25,13 @@ use event_log::{
     topics,
 };
 use runtime::{
-    auth::{self, PublicKey, TokenVerifier},
+    auth::{self, KeyRing, TokenVerifier},
     data_keys::{DataKeys, WrappingKey},
     grpc::Side,
     health::Health,
     http::Listener,
     postgres,
+    reload::Hangups,
     retry::until_ready,
     scrape, shutdown, telemetry, trace,
     vital::Vital,
@@ -40,11 +41,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     commands::{Api, Slot},
     identity::{
-        consequences::Consequences, credentials::Credentials, email_hash::EmailHasher,
-        passwords::Passwords, sessions::Sessions, tokens::TokenSigner,
+        consequences::Consequences,
+        credentials::Credentials,
+        email_hash::EmailHasher,
+        node_tokens::{NodeSigner, NodeVerifier},
+        passwords::Passwords,
+        sessions::Sessions,
+        token_keys::TokenKeys,
+        tokens::TokenSigner,
     },
     settings::{PrepareSettings, ServeSettings, Settings, Task},
-    shard::{Ownerships, Shards},
+    shard::{Node, Ownerships, Shards},
 };
 
 const SERVICE: &str = "command-api";
@@ -57,7 +64,7 @@ const TABLES_HINT: &str = "scripts/stack start postgres, then command-api prepar
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
-    let outcome = match telemetry::init(SERVICE, &settings.log_filter) {
+    let outcome = match telemetry::init(SERVICE, &settings.log) {
         Ok(()) => run(settings.task).await,
         Err(error) => Err(error),
     };
@@ -78,11 +85,15 @@ async fn run(task: Task) -> anyhow::Result<()> {
         Task::CreateSecrets { dir } => identity::secrets::create(&dir),
         Task::CreateAdmin(settings) => admin::create(&settings).await,
         Task::ErasureReport(settings) => erasure_report::print(&settings).await,
+        Task::VerifyState {
+            kafka,
+            command_api_state_dir,
+        } => shard::verify(kafka, command_api_state_dir).await,
     }
 }
 
 async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
-    let shutdown = shutdown::on_signal()?;
+    let (shutdown, hangups) = (shutdown::on_signal()?, Hangups::expect()?);
     trace::start(
         SERVICE,
         Some(&settings.command_api_instance),
@@ -90,10 +101,11 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     )?;
     let health = Health::default();
     // Wrong secrets end the process before it touches anything.
-    let published = PublicKey::read_all(&settings.keys.token_public_key_file)?;
-    let tokens = web::Data::new(TokenVerifier::new(&published)?);
+    let token_keys = TokenKeys::read(&settings.keys)?;
+    let tokens = web::Data::new(TokenVerifier::new(Arc::clone(&token_keys.ring)));
     LazyLock::force(&measures::MEASURES);
-    let parts = Parts::read(&settings, published)?;
+    let of_nodes = NodeVerifier::new(Arc::clone(&token_keys.ring));
+    let parts = Parts::read(&settings, &token_keys)?;
     let cutoffs = auth::follow_cutoffs(
         tokens.clone().into_inner(),
         parts.pool.clone(),
@@ -130,9 +142,27 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     });
     vital.spawn("token cut-offs", cutoffs);
     vital.spawn(
-        "shards",
-        own_shards(settings, parts, slot, health, shutdown, served),
+        "reload",
+        hangups.follow(move || token_keys.read_anew(), shutdown.clone()),
     );
+    let left = CancellationToken::new();
+    vital.spawn("nodes", {
+        let methods = grpc::nodes::methods(slot.clone().into_inner(), of_nodes);
+        let address = settings.command_api_node_listen;
+        let served = runtime::grpc::serve_nodes(address, methods, left.clone());
+        let shutdown = shutdown.clone();
+        async move {
+            served.await?;
+            // It ends when the shards are given up; when that is because of a failure, they say so.
+            shutdown.cancelled().await;
+            Ok(())
+        }
+    });
+    vital.spawn("shards", async move {
+        // Others may forward to this node until the last shard is given up.
+        let _left = left.drop_guard();
+        own_shards(settings, parts, slot, health, shutdown, served).await
+    });
     let ended = vital.run().await;
     trace::finish().await;
     ended
@@ -144,12 +174,12 @@ struct Parts {
     data_keys: DataKeys,
     passwords: Passwords,
     email_hasher: EmailHasher,
-    token_signer: TokenSigner,
-    published_keys: Vec<PublicKey>,
+    token_signer: Arc<TokenSigner>,
+    keys: Arc<KeyRing>,
 }
 
 impl Parts {
-    fn read(settings: &ServeSettings, published_keys: Vec<PublicKey>) -> anyhow::Result<Self> {
+    fn read(settings: &ServeSettings, token_keys: &TokenKeys) -> anyhow::Result<Self> {
         let keys = &settings.keys;
         let pool = postgres::pool(&settings.postgres, &settings.command_api_instance);
         let wrapping_key = WrappingKey::from_file(&keys.data_key_wrapping_key_file)?;
@@ -158,8 +188,8 @@ impl Parts {
             pool,
             passwords: Passwords::start(&settings.passwords)?,
             email_hasher: EmailHasher::from_file(&keys.email_hash_key_file)?,
-            token_signer: TokenSigner::from_file(&keys.token_signing_key_file, &published_keys)?,
-            published_keys,
+            token_signer: Arc::clone(&token_keys.signer),
+            keys: Arc::clone(&token_keys.ring),
         })
     }
 }
@@ -197,7 +227,8 @@ async fn serve_shards(
     shutdown: CancellationToken,
     served: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some((schemas, shards, mut ownerships)) = join(&settings, &health, &shutdown).await else {
+    let joined = join(&settings, &parts.token_signer, &health, &shutdown);
+    let Some((schemas, shards, mut ownerships)) = joined.await? else {
         return Ok(());
     };
     let (consequences, drawn) = Consequences::new(
@@ -217,7 +248,7 @@ async fn serve_shards(
         passwords: parts.passwords,
         email_hasher: parts.email_hasher,
         token_signer: parts.token_signer,
-        published_keys: parts.published_keys,
+        keys: parts.keys,
     };
     slot.set(Arc::new(api)).ok();
     tokio::select! {
@@ -233,24 +264,39 @@ async fn serve_shards(
 
 async fn join(
     settings: &ServeSettings,
+    signer: &Arc<TokenSigner>,
     health: &Health,
     shutdown: &CancellationToken,
-) -> Option<(Arc<Schemas>, Shards, Ownerships)> {
+) -> anyhow::Result<Option<(Arc<Schemas>, Shards, Ownerships)>> {
+    let address = settings.node_address()?;
+    let node = || Node {
+        instance: settings.command_api_instance.clone(),
+        address: address.clone(),
+        signer: NodeSigner::new(Arc::clone(signer), &settings.command_api_instance),
+    };
     let (registry, kafka) = (health.component("registry"), health.component("kafka"));
     let schemas = until_ready(&registry, REGISTRY_HINT, shutdown, || {
         Schemas::load(&settings.kafka)
-    })
-    .await?;
-    let (shards, ownerships) = until_ready(&kafka, KAFKA_HINT, shutdown, || {
-        Shards::join(
-            settings.kafka.clone(),
-            Arc::clone(&schemas),
-            &settings.command_api_instance,
-            health.clone(),
-        )
-    })
-    .await?;
-    Some((schemas, shards, ownerships))
+    });
+    let Some(schemas) = schemas.await else {
+        return Ok(None);
+    };
+    let joined = until_ready(&kafka, KAFKA_HINT, shutdown, || async {
+        let (kafka, schemas) = (settings.kafka.clone(), Arc::clone(&schemas));
+        let joined = Shards::join(kafka, schemas, node(), &settings.state, health.clone());
+        waited_for(joined.await)
+    });
+    let joined = joined.await.transpose().context("topics")?;
+    Ok(joined.map(|(shards, ownerships)| (schemas, shards, ownerships)))
+}
+
+/// A topic that is wrong is not waited for, as everything else is.
+fn waited_for<T>(outcome: Result<T, LogError>) -> Result<Result<T, LogError>, LogError> {
+    match outcome {
+        Err(error @ LogError::Topic(_)) => Ok(Err(error)),
+        Ok(done) => Ok(Ok(done)),
+        Err(error) => Err(error),
+    }
 }
 
 async fn wait_for_tables(
@@ -305,11 +351,7 @@ async fn prepare_all(
 ) -> anyhow::Result<Option<()>> {
     let (kafka, registry) = (health.component("kafka"), health.component("registry"));
     let topics = until_ready(&kafka, KAFKA_HINT, late, || async {
-        match topics::prepare(&settings.kafka, &settings.topics).await {
-            Err(error @ LogError::Topic(_)) => Ok(Err(error)),
-            Ok(()) => Ok(Ok(())),
-            Err(error) => Err(error),
-        }
+        waited_for(topics::prepare(&settings.kafka, &settings.topics).await)
     });
     let Some(topics) = topics.await else {
         return Ok(None);

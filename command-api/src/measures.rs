@@ -1,14 +1,14 @@
 //! What this service measures. Every name is entered when the process starts, so that a first increase is seen as one;
 //! the hot path has its handles here and looks nothing up.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
 
-use crate::shard::{Accepted, Command, Refused};
+use crate::shard::{Accepted, Command, Errand, Refused};
 
 /// The handles of this process; to be touched first after the recorder was started.
 pub static MEASURES: LazyLock<Measures> = LazyLock::new(Measures::enter);
@@ -28,9 +28,42 @@ const OUTCOMES: [&str; 11] = [
     "outcome_unknown",
 ];
 
+/// What is forwarded.
+const ERRANDS: [&str; 2] = ["submit", "ask"];
+const FORWARDED: [&str; 6] = [
+    "answered",
+    "not_owner",
+    "not_sent",
+    "broken",
+    "late",
+    "stranger",
+];
+
+/// What came of one call to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// The owner's answer.
+    Answered,
+    /// It was not the owner.
+    NotOwner,
+    /// It was not reached.
+    NotSent,
+    /// The way broke after the call was sent.
+    Broken,
+    /// No answer in time.
+    Late,
+    /// It is of another version, or does not let this node in.
+    Stranger,
+}
+
 /// What is counted as it happens.
 pub struct Measures {
     commands: [[Counter; OUTCOMES.len()]; KINDS.len()],
+    forwarded: [[Counter; FORWARDED.len()]; ERRANDS.len()],
+    /// One call to another node.
+    forward: Histogram,
+    /// Attempts after the first to find the owner of a shard that is not here.
+    pub forward_retries: Counter,
     /// How long the oldest command of a batch had waited in the queue.
     pub queue_wait: Histogram,
     /// Events in one transaction.
@@ -39,8 +72,16 @@ pub struct Measures {
     pub commit: Histogram,
     /// From confirming the ownership to serving.
     pub take_up: Histogram,
+    /// Events read at take-ups.
+    pub replayed: Counter,
     /// Terms of ownership that ended in an error.
     pub step_downs: Counter,
+    /// Writing what is committed into a state store.
+    pub state_save: Histogram,
+    /// What was looked up in a state store because it was not in memory.
+    pub state_reads: Counter,
+    /// State stores that were not believed.
+    pub stores_thrown_away: Counter,
     /// One password, without the wait for a thread.
     pub password: Histogram,
     /// Passwords that found the queue full.
@@ -91,13 +132,25 @@ impl Measures {
         };
         let logins =
             |outcome: &'static str| counter!("command_api_logins_total", "outcome" => outcome);
+        let forwarded = |errand: &'static str| {
+            FORWARDED.map(|outcome: &'static str| {
+                counter!("command_api_forwarded_calls_total", "errand" => errand, "outcome" => outcome)
+            })
+        };
         Self {
             commands: KINDS.map(commands),
+            forwarded: ERRANDS.map(forwarded),
+            forward: histogram!("command_api_forward_duration_seconds"),
+            forward_retries: counter!("command_api_forward_retries_total"),
             queue_wait: histogram!("command_api_queue_wait_seconds"),
             batch_events: histogram!("command_api_batch_events"),
             commit: histogram!("command_api_commit_duration_seconds"),
             take_up: histogram!("command_api_take_up_duration_seconds"),
+            replayed: counter!("command_api_take_up_events_total"),
             step_downs: counter!("command_api_step_downs_total"),
+            state_save: histogram!("command_api_state_save_duration_seconds"),
+            state_reads: counter!("command_api_state_store_reads_total"),
+            stores_thrown_away: counter!("command_api_state_stores_thrown_away_total"),
             password: histogram!("command_api_password_duration_seconds"),
             passwords_turned_away: counter!("command_api_passwords_turned_away_total"),
             logins: [logins("refused"), logins("accepted")],
@@ -116,6 +169,26 @@ impl Measures {
         }
     }
 
+    /// Counts a call to another node, and how long it took.
+    pub fn forwarded(&self, errand: Errand, outcome: Forwarded, took: Duration) {
+        let of = match errand {
+            Errand::Submit => 0,
+            Errand::Ask => 1,
+        };
+        let at = match outcome {
+            Forwarded::Answered => 0,
+            Forwarded::NotOwner => 1,
+            Forwarded::NotSent => 2,
+            Forwarded::Broken => 3,
+            Forwarded::Late => 4,
+            Forwarded::Stranger => 5,
+        };
+        if let Some(counter) = self.forwarded.get(of).and_then(|of| of.get(at)) {
+            counter.increment(1);
+        }
+        self.forward.record(took);
+    }
+
     /// Counts an attempt to log in whose password was checked.
     pub fn login(&self, is_right: bool) {
         let [refused, accepted] = &self.logins;
@@ -130,8 +203,28 @@ fn describe() {
             "Commands that were answered, by what they are about and what came of them.",
         ),
         (
+            "command_api_forwarded_calls_total",
+            "Calls to the nodes that own other shards, by what was forwarded and what came of it.",
+        ),
+        (
+            "command_api_forward_retries_total",
+            "Attempts after the first to have the owner of a shard, here or on another node, do what he is asked.",
+        ),
+        (
             "command_api_step_downs_total",
             "Errors after which a shard was given up and read again.",
+        ),
+        (
+            "command_api_take_up_events_total",
+            "Events that were read from the log to take shards up.",
+        ),
+        (
+            "command_api_state_store_reads_total",
+            "Streams and keys that were looked up in a state store because they were not in memory.",
+        ),
+        (
+            "command_api_state_stores_thrown_away_total",
+            "State stores that were damaged or of another version, and made anew from the log.",
         ),
         (
             "command_api_passwords_turned_away_total",
@@ -158,8 +251,16 @@ fn describe() {
             "How long a transaction took, from the first event to the end of the commit.",
         ),
         (
+            "command_api_forward_duration_seconds",
+            "How long one call to another node took.",
+        ),
+        (
             "command_api_take_up_duration_seconds",
             "How long taking a shard up took: confirm, fence, read to the end.",
+        ),
+        (
+            "command_api_state_save_duration_seconds",
+            "How long writing what was committed into a state store took, many transactions at once.",
         ),
         (
             "command_api_password_duration_seconds",
@@ -252,6 +353,7 @@ pub fn limits(queue_commands: usize, under_way_bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::Why;
 
     #[test]
     fn every_outcome_has_a_counter_of_its_own() {
@@ -262,7 +364,7 @@ mod tests {
             Refused::AddressTaken,
             Refused::KeyReused,
             Refused::KeyInFlight,
-            Refused::Unavailable("why"),
+            Refused::Unavailable(Why::QueueFull),
             Refused::NotOwner,
             Refused::OutcomeUnknown,
         ];

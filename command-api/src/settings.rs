@@ -2,21 +2,28 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use anyhow::ensure;
 use clap::{Args, Parser, Subcommand};
 use event_log::{KafkaSettings, topics::TopicSettings};
 use events::ids::UserId;
-use runtime::{postgres::PostgresSettings, trace::TraceSettings};
+use runtime::{postgres::PostgresSettings, telemetry::LogSettings, trace::TraceSettings};
+use tonic::codegen::http::Uri;
 use zeroize::Zeroizing;
 
-use crate::identity::{passwords::PasswordSettings, sessions::SessionSettings};
+use crate::{
+    identity::{passwords::PasswordSettings, sessions::SessionSettings},
+    shard::StateDirectory,
+};
+
+/// More characters than any name of a host and its port have.
+const ADDRESS_CHARS_MAX: usize = 262;
 
 /// Takes commands about users and orders, decides them, and appends what happened to the log.
 #[derive(Debug, Parser)]
 #[command(name = "command-api", version)]
 pub struct Settings {
-    /// What is logged: a level, or levels per module, such as info,command_api=debug.
-    #[arg(long, env = "LOG_FILTER", default_value = "info", global = true)]
-    pub log_filter: String,
+    #[command(flatten)]
+    pub log: LogSettings,
     /// What to do.
     #[command(subcommand)]
     pub task: Task,
@@ -41,6 +48,14 @@ pub enum Task {
     /// Print what the log and the identity tables say about an erased user, as JSON. Reads the whole log; fails when
     /// he is not erased completely.
     ErasureReport(Box<ErasureReportSettings>),
+    /// Compare the state stores of a node that does not run with the log. Reads the whole log; fails when one differs.
+    VerifyState {
+        #[command(flatten)]
+        kafka: KafkaSettings,
+        /// The directory with the node's state stores.
+        #[arg(long, env = "COMMAND_API_STATE_DIR")]
+        command_api_state_dir: PathBuf,
+    },
 }
 
 /// What `serve` needs to know.
@@ -56,6 +71,16 @@ pub struct ServeSettings {
         default_value = "127.0.0.1:21030"
     )]
     pub command_api_grpc_listen: SocketAddr,
+    /// Address and port to listen on for other nodes, which forward what is for the shards of this one. Never public.
+    #[arg(
+        long,
+        env = "COMMAND_API_NODE_LISTEN",
+        default_value = "127.0.0.1:21060"
+    )]
+    pub command_api_node_listen: SocketAddr,
+    /// Where other nodes reach that address: host:port. Default: the address itself.
+    #[arg(long, env = "COMMAND_API_NODE_ADDRESS", value_parser = node_address)]
+    pub command_api_node_address: Option<String>,
     /// The name of this node among all of them.
     #[arg(long, env = "COMMAND_API_INSTANCE", default_value = "command-api-1")]
     pub command_api_instance: String,
@@ -69,11 +94,47 @@ pub struct ServeSettings {
     #[command(flatten)]
     pub keys: KeyFiles,
     #[command(flatten)]
+    pub state: StateDirectory,
+    #[command(flatten)]
     pub passwords: PasswordSettings,
     #[command(flatten)]
     pub sessions: SessionSettings,
     #[command(flatten)]
     pub tracing: TraceSettings,
+}
+
+impl ServeSettings {
+    /// Where other nodes reach this one.
+    pub fn node_address(&self) -> anyhow::Result<String> {
+        if let Some(address) = &self.command_api_node_address {
+            return Ok(address.clone());
+        }
+        let listen = self.command_api_node_listen;
+        ensure!(
+            !listen.ip().is_unspecified(),
+            "COMMAND_API_NODE_LISTEN is {listen}, which says nothing about where other nodes reach this one: set \
+             COMMAND_API_NODE_ADDRESS to HOST:PORT"
+        );
+        Ok(listen.to_string())
+    }
+}
+
+fn is_host_and_port(uri: &Uri, text: &str) -> bool {
+    let is_named = uri.host().is_some_and(|host| !host.is_empty());
+    let is_all = uri.authority().is_some_and(|authority| authority == text);
+    is_named && is_all && uri.port().is_some() && !text.contains('@')
+}
+
+/// `host:port` that is a part of a URL.
+fn node_address(text: &str) -> Result<String, String> {
+    let is_address = text.len() <= ADDRESS_CHARS_MAX
+        && format!("http://{text}")
+            .parse::<Uri>()
+            .is_ok_and(|uri| is_host_and_port(&uri, text));
+    match is_address {
+        true => Ok(text.to_owned()),
+        false => Err("must be HOST:PORT".to_owned()),
+    }
 }
 
 /// Where the secrets are. `command-api create-secrets` writes such files.
@@ -157,5 +218,23 @@ mod tests {
     #[test]
     fn the_settings_fit_together() {
         Settings::command().debug_assert();
+    }
+
+    #[test]
+    fn a_node_is_reached_at_a_host_and_a_port() {
+        for (text, good) in [
+            ("10.0.0.1:8082", true),
+            ("command-api:8082", true),
+            ("[::1]:8082", true),
+            ("command-api", false),
+            ("command-api:", false),
+            (":8082", false),
+            ("command-api:8082/path", false),
+            ("name@command-api:8082", false),
+            ("http://command-api:8082", false),
+            ("", false),
+        ] {
+            assert_eq!(node_address(text).is_ok(), good, "{text}");
+        }
     }
 }

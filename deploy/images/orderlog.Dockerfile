@@ -25,7 +25,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin orderlog \
     && install -d -o orderlog -m 0700 /secrets \
-    && install -d -o orderlog -m 0700 /gateway-authority /gateway-secrets /provider-certificates \
+    && install -d -o orderlog -m 0700 /gateway-authority /gateway-secrets /provider-certificates /state \
     && install -d -o orderlog -m 0755 /database-secrets /registry-secrets /dashboard-secrets
 COPY deploy/images/ready /usr/local/bin/ready
 USER 10001

@@ -6,6 +6,7 @@ use events::{
     ids::{EmailHash, UserId},
     user::{UserEmailClaimed, UserEmailReleased},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{Decider, Refusal, is_oneself, may_do_everything};
 
@@ -32,7 +33,7 @@ pub enum Action {
 }
 
 /// The phases of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Nobody's.
     Free,

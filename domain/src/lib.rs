@@ -44,7 +44,7 @@ pub trait Decider {
 }
 
 /// A command: who asks for which action, and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Command<Action> {
     /// On whose behalf. The rules depend on it: an admin may still cancel what its owner no longer may.
     pub actor: Actor,

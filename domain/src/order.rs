@@ -15,6 +15,7 @@ use events::{
 };
 
 pub use events::OrderEvent;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Decider, Refusal, is_oneself, may_do_everything,
@@ -25,7 +26,7 @@ use crate::{
 pub type Command = crate::Command<Action>;
 
 /// What may be done to an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Order something.
     Create {
@@ -58,7 +59,7 @@ pub enum Action {
 }
 
 /// The part of an order that can be replaced.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
     /// What is ordered.
     pub lines: Lines,
@@ -71,7 +72,7 @@ pub struct Contents {
 }
 
 /// A status that can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum NewStatus {
     /// Work begins.
     InProgress,
@@ -96,7 +97,7 @@ impl NewStatus {
 }
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// Ordered; nobody works on it yet.
     Created,
@@ -131,7 +132,7 @@ impl From<NewStatus> for Status {
 }
 
 /// The phases of an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// There is no such order.
     NotCreated,
@@ -195,7 +196,7 @@ impl State {
 }
 
 /// An order; its contents are shared, so that clones are cheap.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// Its id.
     pub id: OrderId,
@@ -224,7 +225,7 @@ impl Order {
 }
 
 /// Why a command broke a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {
     /// The id is taken.
     #[error("this order exists already")]

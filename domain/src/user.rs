@@ -15,6 +15,7 @@ use events::{
         UserProfileUpdated, UserRegistered, UserRoleChanged,
     },
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Decider, Refusal, is_oneself, may_do_everything,
@@ -25,7 +26,7 @@ use crate::{
 pub type Command = crate::Command<Action>;
 
 /// What may be done to a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Sign up. The claim of the address is a stream of its own: `email.rs`.
     Register(Registration),
@@ -66,7 +67,7 @@ pub fn parse_role(name: &str) -> Result<Role, Invalid> {
 }
 
 /// All that is known about a new user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// The new user.
     pub user_id: UserId,
@@ -87,7 +88,7 @@ pub struct Registration {
 }
 
 /// What changes of a profile; `None` stays as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfilePatch {
     /// The new name, sealed.
     pub name: Option<Sealed>,
@@ -102,7 +103,7 @@ pub struct ProfilePatch {
 }
 
 /// The phases of a user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// There is no such user.
     NotRegistered,
@@ -134,7 +135,7 @@ impl State {
 }
 
 /// A user who can sign in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The id.
     pub id: UserId,
@@ -155,7 +156,7 @@ pub struct User {
 }
 
 /// What a user can change freely about himself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// The name, sealed with the user's key.
     pub name: Sealed,
@@ -168,7 +169,7 @@ pub struct Profile {
 }
 
 /// What remains of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasedUser {
     /// The id.
     pub id: UserId,
@@ -179,7 +180,7 @@ pub struct ErasedUser {
 }
 
 /// Why a command broke a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Rejection {
     /// The id is taken.
     #[error("this user is registered already")]

@@ -10,7 +10,7 @@ mod locale;
 use std::fmt;
 
 use events::currency::UnknownCurrency;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::money::MoneyError;
@@ -162,7 +162,7 @@ fn check_length(text: &str, min: usize, max: usize) -> Result<(), Invalid> {
 macro_rules! texts {
     ($( $(#[$doc:meta])* $name:ident, $min:literal to $max:literal $(, $check:expr)?; )+) => { $(
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(String);
 

@@ -33,6 +33,9 @@ pub enum LogError {
     /// Nothing moved for longer than the named limit.
     #[error("no progress for {0:?} while {1}")]
     Stalled(std::time::Duration, String),
+    /// A topic is not there, or not yet known to the broker; the text says how to make it.
+    #[error("{0}")]
+    NotThere(String),
     /// A topic is not as it must be; the text says how to mend it.
     #[error("{0}")]
     Topic(String),

@@ -1,5 +1,8 @@
 //! Who owns which shard: a Kafka consumer group over the partitions of one topic, of which no record is ever
 //! consumed. The group gives liveness and routing; safety comes from the fence of the writer (`writer.rs`).
+//!
+//! The proof that a shard is a node's own is an offset that it commits to the group, and what the commit carries beside the
+//! offset is the address where the node takes what is meant for the shard. So the group is also the directory of owners.
 
 use std::{
     collections::BTreeSet,
@@ -17,6 +20,7 @@ use rdkafka::{
     ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
     error::{KafkaError, RDKafkaErrorCode},
+    metadata::Metadata,
 };
 
 use crate::{KafkaSettings, LogError, replay::is_passing};
@@ -24,6 +28,8 @@ use crate::{KafkaSettings, LogError, replay::is_passing};
 const GROUP: &str = "command-api";
 const POLL_WAIT: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How long asking the group for the owners may take.
+const OWNERS_WITHIN: Duration = Duration::from_secs(2);
 /// How often a member makes sure that its client still knows the cluster.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// How long that may take.
@@ -45,19 +51,35 @@ pub enum Ownership {
 /// Hears of every change, on the group's poll thread: it should be quick.
 pub type Listener = Arc<dyn Fn(Ownership) + Send + Sync>;
 
+/// Who has last shown the group that a shard is his own. He may have lost it since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastOwner {
+    /// Nobody ever has.
+    Nobody,
+    /// A node of another version, which says nothing about where it is.
+    Somewhere,
+    /// The node at this address.
+    At(Arc<str>),
+}
+
 /// A member of the group of command nodes.
 pub struct Membership {
     /// The client that is a member now.
     consumer: Arc<Mutex<Arc<BaseConsumer<Member>>>>,
+    /// Where this node takes what is meant for its shards.
+    address: String,
     leaving: Arc<AtomicBool>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Membership {
-    /// Joins the group as `instance`; `listener` hears of every change.
+    /// Joins the group as `instance`, which others reach at `address`; `listener` hears of every change. Membership ends
+    /// when the topics no longer have `shards` partitions.
     pub fn join(
         kafka: &KafkaSettings,
         instance: &str,
+        address: &str,
+        shards: u16,
         listener: Listener,
     ) -> Result<Self, LogError> {
         let consumer = Arc::new(Mutex::new(Arc::new(member(kafka, instance, &listener)?)));
@@ -69,12 +91,13 @@ impl Membership {
                 let (kafka, instance) = (kafka.clone(), instance.to_owned());
                 move || {
                     let join = || member(&kafka, &instance, &listener);
-                    stay_member(&consumer, &leaving, &*listener, join);
+                    stay_member(&consumer, &leaving, shards, &*listener, join);
                 }
             })
             .map_err(|error| LogError::Topic(format!("no thread for the group: {error}")))?;
         Ok(Self {
             consumer,
+            address: address.to_owned(),
             leaving,
             thread: Mutex::new(Some(thread)),
         })
@@ -82,6 +105,7 @@ impl Membership {
 
     /// Asks the group's coordinator whether `shard` is still ours: it accepts a commit only from a member of
     /// the current generation. A process that was fenced must hear yes before it opens a writer again.
+    /// With a yes, [`Membership::owners`] names this node's address from now on.
     /// Blocks up to the session time-out; an error means that the coordinator could not be asked.
     pub fn confirm(&self, shard: u16) -> Result<bool, LogError> {
         let consumer = Arc::clone(&self.consumer.lock());
@@ -89,7 +113,9 @@ impl Membership {
             return Ok(false);
         }
         let mut proof = TopicPartitionList::new();
-        proof.add_partition_offset(Topic::Orders.name(), i32::from(shard), Offset::Offset(0))?;
+        let mut shown = proof.add_partition(Topic::Orders.name(), i32::from(shard));
+        shown.set_offset(Offset::Offset(0))?;
+        shown.set_metadata(&self.address);
         match consumer.commit(&proof, CommitMode::Sync) {
             Ok(()) => Ok(consumer.context().owned.lock().contains(&shard)),
             Err(error) if is_passing(&error) || is_rebalancing(&error) => Err(error.into()),
@@ -98,6 +124,29 @@ impl Membership {
                 Ok(false)
             }
         }
+    }
+
+    /// Who has last shown that he owns each of this many shards. Blocks, 2 s at most.
+    pub fn owners(&self, shards: u16) -> Result<Vec<LastOwner>, LogError> {
+        let consumer = Arc::clone(&self.consumer.lock());
+        let mut asked = TopicPartitionList::new();
+        for shard in 0..shards {
+            asked.add_partition(Topic::Orders.name(), i32::from(shard));
+        }
+        let known = consumer.committed_offsets(asked, OWNERS_WITHIN)?;
+        let mut owners = vec![LastOwner::Nobody; usize::from(shards)];
+        for element in known.elements() {
+            element.error()?;
+            let shard = usize::try_from(element.partition()).ok();
+            let owner = shard.and_then(|shard| owners.get_mut(shard));
+            if let (Some(owner), Offset::Offset(_)) = (owner, element.offset()) {
+                *owner = match element.metadata() {
+                    "" => LastOwner::Somewhere,
+                    address => LastOwner::At(address.into()),
+                };
+            }
+        }
+        Ok(owners)
     }
 
     /// Leaves the group so that others take over at once; the listener hears the last `revoked`.
@@ -157,12 +206,13 @@ enum Ended {
 fn stay_member(
     current: &Mutex<Arc<BaseConsumer<Member>>>,
     leaving: &AtomicBool,
+    shards: u16,
     listener: &(dyn Fn(Ownership) + Send + Sync),
     join: impl Fn() -> Result<BaseConsumer<Member>, LogError>,
 ) {
     loop {
         let consumer = Arc::clone(&current.lock());
-        match poll(&consumer, leaving) {
+        match poll(&consumer, leaving, shards) {
             Ended::Leaving => return leave(&consumer),
             Ended::Failed(reason) => return listener(Ownership::Failed(reason)),
             Ended::CutOff => {}
@@ -181,7 +231,7 @@ fn stay_member(
     }
 }
 
-fn poll(consumer: &BaseConsumer<Member>, leaving: &AtomicBool) -> Ended {
+fn poll(consumer: &BaseConsumer<Member>, leaving: &AtomicBool, shards: u16) -> Ended {
     let (mut reached, mut checked) = (Instant::now(), Instant::now());
     while !leaving.load(Ordering::Acquire) {
         match consumer.poll(POLL_WAIT) {
@@ -198,17 +248,39 @@ fn poll(consumer: &BaseConsumer<Member>, leaving: &AtomicBool) -> Ended {
             }
         }
         if checked.elapsed() >= CHECK_EVERY {
-            let topic = Some(Topic::Orders.name());
-            let known = consumer.client().fetch_metadata(topic, CHECKED_WITHIN);
+            let known = consumer.client().fetch_metadata(None, CHECKED_WITHIN);
             checked = Instant::now();
-            if known.is_ok_and(|cluster| !cluster.brokers().is_empty()) {
+            let known = known.ok().filter(|cluster| !cluster.brokers().is_empty());
+            if let Some(cluster) = known {
                 reached = checked;
+                if let Some(reason) = repartitioned(&cluster, shards) {
+                    return Ended::Failed(reason);
+                }
             } else if reached.elapsed() >= CUT_OFF_MAX {
                 return Ended::CutOff;
             }
         }
     }
     Ended::Leaving
+}
+
+/// That a topic has been given more partitions: streams would be looked for where they are not.
+fn repartitioned(cluster: &Metadata, shards: u16) -> Option<String> {
+    let of_ours = |name: &str| Topic::ALL.iter().any(|topic| topic.name() == name);
+    let topics = cluster
+        .topics()
+        .iter()
+        .filter(|topic| of_ours(topic.name()));
+    let altered = topics
+        .map(|topic| (topic.name(), topic.partitions().len()))
+        // One that the broker does not know at this moment has none.
+        .find(|(_, count)| *count != 0 && *count != usize::from(shards));
+    altered.map(|(topic, count)| {
+        format!(
+            "topic {topic} has {count} partitions and had {shards}: their number can never be changed; make it anew with \
+             {shards} and copy its records"
+        )
+    })
 }
 
 fn leave(consumer: &BaseConsumer<Member>) {
@@ -236,8 +308,11 @@ impl ConsumerContext for Member {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(partitions) => {
-                let shards = shards(partitions);
-                self.owned.lock().retain(|shard| !shards.contains(shard));
+                let mut shards = shards(partitions);
+                // One that was exchanged for a new client has nothing left that it could lose.
+                let mut owned = self.owned.lock();
+                shards.retain(|shard| owned.remove(shard));
+                drop(owned);
                 if !shards.is_empty() {
                     (self.listener)(Ownership::Revoked(shards));
                 }

@@ -28,27 +28,50 @@ const NO_PROGRESS_MAX: Duration = Duration::from_secs(30);
 const POLL_WAIT: Duration = Duration::from_millis(100);
 const STABLE_RECHECK: Duration = Duration::from_millis(20);
 
-/// Reads shard `partition` of every topic from the beginning to its end and hands each event to `apply`.
-/// Blocks. `go_on` is asked now and then; where it says no, the replay ends with [`LogError::Stalled`].
-pub fn replay_shard(
+/// How far a replay is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Places of the log that are behind it, those of control records among them.
+    pub done: i64,
+    /// All that it has to go through.
+    pub total: i64,
+}
+
+/// The part of a topic that a replay reads.
+struct Span {
+    from: i64,
+    end: i64,
+}
+
+/// Reads shard `partition` of every topic to its end and hands each event to `apply`: from the place in `from`, itself
+/// included, or from the beginning. A topic that does not hold that place (any more) is not read at all, which `apply`
+/// notices by not being given it. Blocks. `watch` is told how far it is now and then; where it says no, or `apply` fails,
+/// the replay ends.
+pub fn replay_shard<E: From<LogError>>(
     kafka: &KafkaSettings,
     schemas: &Arc<Schemas>,
     partition: u16,
-    go_on: &dyn Fn() -> bool,
-    mut apply: impl FnMut(Recorded),
-) -> Result<u64, LogError> {
-    let ends = stable_ends(kafka, partition, go_on)?;
+    from: &BTreeMap<Topic, i64>,
+    watch: &mut dyn FnMut(Progress) -> bool,
+    mut apply: impl FnMut(Recorded) -> Result<(), E>,
+) -> Result<u64, E> {
+    let spans = stable_spans(kafka, partition, from, watch)?;
     let consumer: BaseConsumer = kafka
         .reader("command-api-replay", Isolation::Committed)
-        .create()?;
+        .create()
+        .map_err(LogError::from)?;
     let mut assignment = TopicPartitionList::new();
-    for topic in Topic::ALL {
-        assignment.add_partition_offset(topic.name(), i32::from(partition), Offset::Beginning)?;
+    for (topic, span) in &spans {
+        let from = Offset::Offset(span.from);
+        assignment
+            .add_partition_offset(topic.name(), i32::from(partition), from)
+            .map_err(LogError::from)?;
     }
-    consumer.assign(&assignment)?;
+    consumer.assign(&assignment).map_err(LogError::from)?;
+    let total = spans.values().map(|span| span.end - span.from).sum();
     let mut count = 0;
-    let mut last_progress = (Instant::now(), 0);
-    loop {
+    let mut last_progress = (Instant::now(), Progress::default());
+    while !spans.is_empty() {
         match consumer.poll(POLL_WAIT) {
             Some(Ok(message)) => {
                 if let Some(topic) = topic_named(message.topic()) {
@@ -61,7 +84,7 @@ pub fn replay_shard(
                         let reason = reason.to_string();
                         LogError::Undecodable { at: place, reason }
                     })?;
-                    apply(recorded);
+                    apply(recorded)?;
                     count += 1;
                 }
                 // Asking for the position at each record would cost more than reading it.
@@ -70,35 +93,44 @@ pub fn replay_shard(
                 }
             }
             Some(Err(error)) if is_passing(&error) => {}
-            Some(Err(error)) => return Err(error.into()),
+            Some(Err(error)) => return Err(LogError::from(error).into()),
             None => {}
         }
         let reached = positions(&consumer)?;
-        if ends
-            .iter()
-            .all(|(topic, end)| reached.get(topic).is_some_and(|position| position >= end))
-        {
+        let is_at_end = |(topic, span): (&Topic, &Span)| {
+            reached
+                .get(topic)
+                .is_some_and(|position| *position >= span.end)
+        };
+        if spans.iter().all(is_at_end) {
             return Ok(count);
         }
-        let sum: i64 = reached.values().sum();
-        if sum > last_progress.1 {
-            last_progress = (Instant::now(), sum);
+        let done = spans.iter().map(|(topic, span)| {
+            let position = reached.get(topic).copied().unwrap_or(span.from);
+            position.clamp(span.from, span.end) - span.from
+        });
+        let progress = Progress {
+            done: done.sum(),
+            total,
+        };
+        if progress.done > last_progress.1.done {
+            last_progress = (Instant::now(), progress);
         }
-        if last_progress.0.elapsed() > NO_PROGRESS_MAX || !go_on() {
-            return Err(LogError::Stalled(
-                NO_PROGRESS_MAX,
-                format!("replaying shard {partition}"),
-            ));
+        if last_progress.0.elapsed() > NO_PROGRESS_MAX || !watch(progress) {
+            let what = format!("replaying shard {partition}");
+            return Err(LogError::Stalled(NO_PROGRESS_MAX, what).into());
         }
     }
+    Ok(count)
 }
 
-/// The high watermark of each topic that has records, once the last stable offset has reached it.
-fn stable_ends(
+/// What is to be read of each topic, once the last stable offset has reached the high watermark.
+fn stable_spans(
     kafka: &KafkaSettings,
     partition: u16,
-    go_on: &dyn Fn() -> bool,
-) -> Result<BTreeMap<Topic, i64>, LogError> {
+    from: &BTreeMap<Topic, i64>,
+    watch: &mut dyn FnMut(Progress) -> bool,
+) -> Result<BTreeMap<Topic, Span>, LogError> {
     let uncommitted: BaseConsumer = kafka
         .reader("command-api-ends", Isolation::Uncommitted)
         .create()?;
@@ -106,11 +138,12 @@ fn stable_ends(
         .reader("command-api-ends", Isolation::Committed)
         .create()?;
     let started = Instant::now();
-    let mut ends = BTreeMap::new();
+    let mut spans = BTreeMap::new();
     for topic in Topic::ALL {
         let (low, end) =
             uncommitted.fetch_watermarks(topic.name(), i32::from(partition), REQUEST_TIMEOUT)?;
-        if low == end {
+        let from = from.get(&topic).copied().unwrap_or(low);
+        if from < low || from >= end {
             continue; // Nothing to read, and so never a position to compare with.
         }
         loop {
@@ -119,7 +152,7 @@ fn stable_ends(
             if stable >= end {
                 break;
             }
-            if started.elapsed() > NO_PROGRESS_MAX || !go_on() {
+            if started.elapsed() > NO_PROGRESS_MAX || !watch(Progress::default()) {
                 let what = format!(
                     "waiting for an open transaction in {}/{partition} to end",
                     topic.name()
@@ -128,9 +161,9 @@ fn stable_ends(
             }
             std::thread::sleep(STABLE_RECHECK);
         }
-        ends.insert(topic, end);
+        spans.insert(topic, Span { from, end });
     }
-    Ok(ends)
+    Ok(spans)
 }
 
 fn positions(consumer: &BaseConsumer) -> Result<BTreeMap<Topic, i64>, LogError> {

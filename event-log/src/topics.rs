@@ -38,6 +38,7 @@ pub struct TopicSettings {
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The pause between two questions for the settings of topics that a broker does not know yet.
 const ASK_AGAIN_EVERY: Duration = Duration::from_millis(100);
+const MIN_INSYNC: &str = "min.insync.replicas";
 
 /// Makes the topics that are missing, keeping everything for ever, and checks those that are there.
 pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<(), LogError> {
@@ -72,8 +73,7 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
             }
         }
     }
-    check_settings(&admin, &options).await?;
-    let found = partition_count(kafka).await?;
+    let found = check(kafka).await?;
     if found != topics.topic_partitions {
         return Err(LogError::Topic(format!(
             "the topics have {found} partitions, the settings say {}: set TOPIC_PARTITIONS={found}, \
@@ -81,7 +81,46 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
             topics.topic_partitions
         )));
     }
+    for (topic, replicas) in replicas(kafka).await? {
+        let wanted = topics.topic_replication_factor;
+        if replicas != usize::from(wanted) {
+            return Err(LogError::Topic(format!(
+                "topic {topic} has {replicas} replicas, the settings say {wanted}: set TOPIC_REPLICATION_FACTOR={replicas}, \
+                 or move its partitions with kafka-reassign-partitions"
+            )));
+        }
+    }
+    for (topic, found) in settings_of_topics(&admin, &options).await? {
+        if setting(&found, MIN_INSYNC).as_deref() != Some(&min_insync) {
+            return Err(wrong(
+                topic,
+                &found,
+                MIN_INSYNC,
+                &min_insync,
+                "is not what the settings say",
+            ));
+        }
+    }
     Ok(())
+}
+
+/// Checks what correctness rests on: that both topics have the same number of partitions, keep everything for ever, take
+/// the largest event, and can be written to. Says how many partitions, that is shards, there are.
+pub async fn check(kafka: &KafkaSettings) -> Result<u16, LogError> {
+    let count = partition_count(kafka).await?;
+    let admin: AdminClient<DefaultClientContext> = kafka.client("orderlog-check").create()?;
+    let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+    let replicas = replicas(kafka).await?;
+    for (topic, found) in settings_of_topics(&admin, &options).await? {
+        check_settings(topic, &found)?;
+        let needed = setting(&found, MIN_INSYNC).and_then(|needed| needed.parse().ok());
+        let has = replicas.get(topic.name()).copied().unwrap_or(0);
+        if needed.is_none_or(|needed: usize| needed > has) {
+            let why = format!("is more than its {has} replicas, so that nothing can be written");
+            return Err(wrong(topic, &found, MIN_INSYNC, &has.to_string(), &why));
+        }
+    }
+    Ok(count)
 }
 
 /// The settings of every topic. A broker that has just taken a topic in may for a moment know nothing of it, or of its
@@ -89,7 +128,7 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
 async fn settings_of_topics(
     admin: &AdminClient<DefaultClientContext>,
     options: &AdminOptions,
-) -> Result<Vec<ConfigResource>, LogError> {
+) -> Result<Vec<(Topic, ConfigResource)>, LogError> {
     let resources = Topic::ALL.map(|topic| ResourceSpecifier::Topic(topic.name()));
     let begun = Instant::now();
     loop {
@@ -102,46 +141,67 @@ async fn settings_of_topics(
             })
         });
         if is_known || begun.elapsed() > REQUEST_TIMEOUT {
-            return described.map_err(|code| {
-                LogError::Topic(format!("the topics cannot be described: {code}"))
-            });
+            let described = described.map_err(|code| {
+                LogError::NotThere(format!("the topics cannot be described: {code}"))
+            })?;
+            return Ok(Topic::ALL.into_iter().zip(described).collect());
         }
         tokio::time::sleep(ASK_AGAIN_EVERY).await;
     }
 }
 
-async fn check_settings(
-    admin: &AdminClient<DefaultClientContext>,
-    options: &AdminOptions,
-) -> Result<(), LogError> {
-    let described = settings_of_topics(admin, options).await?;
-    for (topic, described) in Topic::ALL.iter().zip(described) {
-        let found = |key: &str| {
-            let entry = described.get(key);
-            entry.and_then(|entry| entry.value.clone())
-        };
-        let wrong = |key: &str, wanted: &str, why: &str| {
-            let (topic, found) = (topic.name(), found(key).unwrap_or("(unset)".into()));
-            LogError::Topic(format!(
-                "topic {topic} has {key}={found}, which {why}: kafka-configs --alter --topic {topic} --add-config {key}={wanted}"
-            ))
-        };
-        for (key, wanted) in [
-            ("cleanup.policy", "delete"),
-            ("retention.ms", "-1"),
-            ("retention.bytes", "-1"),
-        ] {
-            if found(key).as_deref() != Some(wanted) {
-                return Err(wrong(key, wanted, "loses events"));
-            }
-        }
-        let largest = found("max.message.bytes").and_then(|bytes| bytes.parse().ok());
-        if largest.is_none_or(|bytes: usize| bytes < BATCH_BYTES_MAX) {
-            let wanted = BATCH_BYTES_MAX.to_string();
-            return Err(wrong("max.message.bytes", &wanted, "refuses large orders"));
+fn setting(found: &ConfigResource, key: &str) -> Option<String> {
+    found.get(key).and_then(|entry| entry.value.clone())
+}
+
+/// What is wrong with a topic, and how it is mended.
+fn wrong(topic: Topic, found: &ConfigResource, key: &str, wanted: &str, why: &str) -> LogError {
+    let (topic, found) = (topic.name(), setting(found, key));
+    let found = found.as_deref().unwrap_or("(unset)");
+    LogError::Topic(format!(
+        "topic {topic} has {key}={found}, which {why}: kafka-configs --alter --topic {topic} --add-config {key}={wanted}"
+    ))
+}
+
+fn check_settings(topic: Topic, found: &ConfigResource) -> Result<(), LogError> {
+    for (key, wanted) in [
+        ("cleanup.policy", "delete"),
+        ("retention.ms", "-1"),
+        ("retention.bytes", "-1"),
+    ] {
+        if setting(found, key).as_deref() != Some(wanted) {
+            return Err(wrong(topic, found, key, wanted, "loses events"));
         }
     }
+    let key = "max.message.bytes";
+    let largest = setting(found, key).and_then(|bytes| bytes.parse().ok());
+    if largest.is_none_or(|bytes: usize| bytes < BATCH_BYTES_MAX) {
+        let wanted = BATCH_BYTES_MAX.to_string();
+        return Err(wrong(topic, found, key, &wanted, "refuses large orders"));
+    }
     Ok(())
+}
+
+/// How many replicas the first partition of each topic has.
+async fn replicas(kafka: &KafkaSettings) -> Result<BTreeMap<&'static str, usize>, LogError> {
+    let kafka = kafka.clone();
+    blocking(move || {
+        let consumer: BaseConsumer = kafka.client("orderlog-topics").create()?;
+        let mut replicas = BTreeMap::new();
+        for topic in Topic::ALL {
+            let metadata = consumer.fetch_metadata(Some(topic.name()), REQUEST_TIMEOUT)?;
+            let first = metadata
+                .topics()
+                .first()
+                .and_then(|found| found.partitions().first());
+            replicas.insert(
+                topic.name(),
+                first.map_or(0, |first| first.replicas().len()),
+            );
+        }
+        Ok(replicas)
+    })
+    .await
 }
 
 /// How many shards there are: the partition count, the same for every topic.
@@ -157,8 +217,12 @@ pub async fn partition_count(kafka: &KafkaSettings) -> Result<u16, LogError> {
         }
         match counts.values().copied().collect::<Vec<_>>().as_slice() {
             [first, rest @ ..] if *first > 0 && rest.iter().all(|each| each == first) => Ok(*first),
+            found if found.contains(&0) => Err(LogError::NotThere(format!(
+                "the topics must exist, found {counts:?}: run `command-api prepare`"
+            ))),
             _ => Err(LogError::Topic(format!(
-                "the topics must exist with the same number of partitions, found {counts:?}: run `command-api prepare`"
+                "the topics must have the same number of partitions, found {counts:?}: that of the shards can never be \
+                 changed, so make the one that was altered anew, with its former number, and copy its records"
             ))),
         }
     })

@@ -15,7 +15,7 @@ use std::{
 
 use event_log::{
     Feed, FeedItem, KafkaSettings, LogError, Recorded, Schemas,
-    membership::{Membership, Ownership},
+    membership::{LastOwner, Membership, Ownership},
     registry,
     replay::replay_shard,
     topics::{self, TopicSettings},
@@ -102,9 +102,17 @@ async fn replayed(kafka: &KafkaSettings, schemas: &Arc<Schemas>, shard: u16) -> 
     let (kafka, schemas) = (kafka.clone(), Arc::clone(schemas));
     tokio::task::spawn_blocking(move || {
         let mut all = Vec::new();
-        replay_shard(&kafka, &schemas, shard, &|| true, |recorded| {
-            all.push(recorded)
-        })
+        replay_shard(
+            &kafka,
+            &schemas,
+            shard,
+            &BTreeMap::new(),
+            &mut |_| true,
+            |recorded| {
+                all.push(recorded);
+                Ok::<_, LogError>(())
+            },
+        )
         .unwrap();
         all
     })
@@ -308,8 +316,11 @@ async fn an_undecodable_record_halts_its_partition_and_no_other() {
         Some((4, bad_at))
     );
     assert!(others);
-    let replay =
-        tokio::task::spawn_blocking(move || replay_shard(&kafka, &schemas, 4, &|| true, |_| {}));
+    let replay = tokio::task::spawn_blocking(move || {
+        replay_shard(&kafka, &schemas, 4, &BTreeMap::new(), &mut |_| true, |_| {
+            Ok::<_, LogError>(())
+        })
+    });
     assert!(
         matches!(replay.await.unwrap(), Err(LogError::Undecodable { at, .. }) if at.partition == 4)
     );
@@ -320,7 +331,11 @@ fn join(kafka: &KafkaSettings, name: &str) -> (Membership, mpsc::Receiver<Owners
     let (told, hears) = mpsc::channel();
     let told = Mutex::new(told);
     let listener = Arc::new(move |change| drop(told.lock().unwrap().send(change)));
-    (Membership::join(kafka, name, listener).unwrap(), hears)
+    let address = format!("{name}:1");
+    (
+        Membership::join(kafka, name, &address, SHARDS, listener).unwrap(),
+        hears,
+    )
 }
 
 /// Listens until `owned`, which it keeps up to date, is what it should be.
@@ -338,7 +353,7 @@ fn until(hears: &mpsc::Receiver<Ownership>, owned: &mut Vec<u16>, enough: impl F
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_shard_has_one_owner_that_the_group_confirms() {
+async fn every_shard_has_one_owner_that_the_group_confirms_and_names() {
     let (kafka, _) = prepared().await;
     tokio::task::spawn_blocking(move || {
         let (first, hears_first) = join(&kafka, "member-1");
@@ -371,6 +386,17 @@ async fn every_shard_has_one_owner_that_the_group_confirms() {
                 of_second.contains(&shard),
                 "shard {shard}"
             );
+        }
+        // Both hear the same, and it is what each has shown last.
+        let owners = first.owners(SHARDS).unwrap();
+        assert_eq!(second.owners(SHARDS).unwrap(), owners);
+        for (shard, owner) in (0..).zip(owners) {
+            let name = if of_first.contains(&shard) {
+                "member-1:1"
+            } else {
+                "member-2:1"
+            };
+            assert_eq!(owner, LastOwner::At(name.into()), "shard {shard}");
         }
         first.leave();
         until(&hears_first, &mut of_first, <[u16]>::is_empty);

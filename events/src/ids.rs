@@ -135,7 +135,7 @@ impl<'de> Deserialize<'de> for EmailHash {
 }
 
 /// The id of a stream: the Kafka key and `ce_subject` of its events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum StreamId {
     /// A user's stream, topic `users`.
     User(UserId),

@@ -23,7 +23,9 @@ pub use metadata::{Actor, Envelope, Idempotency, Metadata, StreamVersion};
 pub use trace::TraceContext;
 
 /// A Kafka topic of the event store: one per stream category.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Topic {
     /// Users and the claims of e-mail addresses.
     Users,

@@ -3,6 +3,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Event, EventType,
     ids::{CommandId, CorrelationId, EventId, StreamId, UserId},
@@ -62,7 +64,7 @@ pub struct Idempotency {
 }
 
 /// On whose behalf a command was carried out; written `user:<id>`, `admin:<id>` or `system`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Actor {
     /// A signed-in user, with the role the token gave.
     User(UserId, Role),

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// `00-<trace id, 32 hex>-<span id, 16 hex>-<flags, 2 hex>`.
 const TEXT_BYTES: usize = 55;
 /// The version that is written; later ones are read as far as they look like it.
@@ -10,7 +12,7 @@ const VERSION_INVALID: u8 = 0xff;
 const FLAG_SAMPLED: u8 = 1;
 
 /// A span of a trace, and whether that trace is recorded. Neither id is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TraceContext {
     trace_id: [u8; 16],
     span_id: [u8; 8],

@@ -8,7 +8,9 @@ use runtime::{
     data_keys::{DataKeys, WrappingKey},
     health::Health,
     http::{self, Listener},
-    postgres, retry, shutdown, telemetry, trace,
+    postgres,
+    reload::Hangups,
+    retry, shutdown, telemetry, trace,
     vital::Vital,
 };
 use tokio::sync::watch;
@@ -33,7 +35,8 @@ const HTTP_WORKERS: usize = 1;
 /// # Errors
 /// When a setting makes no sense, the address is taken, or a vital task ends.
 pub async fn serve(settings: Settings) -> anyhow::Result<()> {
-    telemetry::init("notifier", &settings.log_filter)?;
+    telemetry::init("notifier", &settings.log)?;
+    let hangups = Hangups::expect()?;
     trace::start("notifier", None, &settings.tracing)?;
     measures::enter();
     let limits = settings.sending.limits()?;
@@ -50,6 +53,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     };
     let answers = http::serve_apart(listener, health.clone(), shutdown.clone(), |_| {});
     vital.spawn("http", answers);
+    vital.spawn("reload", hangups.follow(|| Ok(()), shutdown.clone()));
     vital.spawn(
         "notifier",
         notify(

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use event_log::KafkaSettings;
 use runtime::{
     postgres::{PostgresSettings, QUERY_TIMEOUT},
+    telemetry::LogSettings,
     trace::TraceSettings,
 };
 
@@ -84,9 +85,9 @@ pub struct Settings {
     /// Where spans go.
     #[command(flatten)]
     pub tracing: TraceSettings,
-    /// What is logged, as a tracing filter.
-    #[arg(long, env = "LOG_FILTER", default_value = "info")]
-    pub log_filter: String,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogSettings,
 }
 
 /// How often, how long and how many at once.

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use actix_web::web;
 use runtime::{
-    auth::{self, TokenVerifier},
+    auth::{self, KeyRing, PublicKey, TokenVerifier},
     data_keys::{DataKeys, WrappingKey},
     grpc::Side,
     health::Health,
     http::{self, Listener},
-    openapi, postgres, shutdown, telemetry, trace,
+    openapi, postgres,
+    reload::Hangups,
+    shutdown, telemetry, trace,
     vital::Vital,
 };
 use tokio::sync::OnceCell;
@@ -28,10 +30,14 @@ const MONGODB_HINT: &str = "scripts/stack start mongodb";
 
 /// Follows the log and answers queries until a signal comes.
 pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
-    telemetry::init(APPLICATION, &settings.log_filter)?;
+    telemetry::init(APPLICATION, &settings.log)?;
+    let hangups = Hangups::expect()?;
     trace::start(APPLICATION, None, &settings.tracing)?;
     measures::enter();
-    let verifier = web::Data::new(TokenVerifier::from_file(&settings.token_public_key_file)?);
+    let keys = PublicKey::read_all(&settings.token_public_key_file)?;
+    let keys = Arc::new(KeyRing::new(&keys)?);
+    let verifier = web::Data::new(TokenVerifier::new(Arc::clone(&keys)));
+    let read_anew = move || keys.renew(&PublicKey::read_all(&settings.token_public_key_file)?);
     let wrapping_key = WrappingKey::from_file(&settings.data_key_wrapping_key_file)?;
     let pool = postgres::pool(&settings.places.postgres, APPLICATION);
     postgres::measure(&pool);
@@ -109,6 +115,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         ),
     );
     vital.spawn("token cut-offs", cutoffs);
+    vital.spawn("reload", hangups.follow(read_anew, shutdown.clone()));
     vital.spawn("users projection", users.run(shutdown.clone()));
     vital.spawn("orders projection", orders.run(shutdown.clone()));
     vital.spawn("lag of users", users_lag);

@@ -9,7 +9,7 @@ use mongodb::{
     Client, Database,
     options::{Acknowledgment, ClientOptions, WriteConcern},
 };
-use runtime::{postgres::PostgresSettings, trace::TraceSettings};
+use runtime::{postgres::PostgresSettings, telemetry::LogSettings, trace::TraceSettings};
 
 use crate::model::Model;
 
@@ -117,9 +117,9 @@ pub struct ServeSettings {
     /// Where spans go.
     #[command(flatten)]
     pub tracing: TraceSettings,
-    /// What is logged, as a tracing filter.
-    #[arg(long, env = "LOG_FILTER", default_value = "info")]
-    pub log_filter: String,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogSettings,
 }
 
 /// Settings of `projections rebuild`.

@@ -1,4 +1,5 @@
-//! `orderlog.v1`: the public gRPC services and the messages that they exchange, made from `orderlog/v1/*.proto`.
+//! `orderlog.v1`: the public gRPC services and the messages that they exchange, made from `orderlog/v1/*.proto`. And
+//! `orderlog.internal.v1`: what the nodes of command-api ask of each other.
 //!
 //! Nothing in here decides anything; how messages are read and answered is the services' business.
 
@@ -10,6 +11,11 @@ use std::borrow::Cow;
 /// Messages, clients and servers.
 pub mod v1 {
     tonic::include_proto!("orderlog.v1");
+}
+
+/// What nodes ask of each other: messages, client and server. Not in [`DESCRIPTORS`], not in [`METHODS`].
+pub mod internal {
+    tonic::include_proto!("orderlog.internal.v1");
 }
 
 pub use codec::FIELDS_MAX;

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use actix_web::http::header::HeaderMap;
 use events::Topic;
+use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 
@@ -16,7 +17,7 @@ pub(crate) const CONSISTENCY_TOKEN_PATTERN: &str = "^(users|orders)-[0-9]{1,5}-[
 /// "At least this far": the read model of `topic` reflects the record at `offset` of `partition` when its
 /// checkpoint there, the next offset to read, is greater than `offset`.
 /// Written `users-3-17`; clients must take it as opaque.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConsistencyToken {
     /// The topic that the command appended to.
     pub topic: Topic,

@@ -2,6 +2,7 @@
 
 use actix_web::http::header::{HeaderMap, HeaderValue, IF_MATCH};
 use events::StreamVersion;
+use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
 
@@ -9,7 +10,7 @@ use crate::problem::Problem;
 const TAGS_MAX: usize = 100;
 
 /// What a request says in `If-Match`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IfMatch {
     /// `*`: whatever version there is.
     Any,

@@ -16,7 +16,7 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use call::Call;
+pub use call::{Call, bearer, deadline, traceparent};
 pub use door::Side;
 
 use crate::{apart::apart, health::Health, json::BODY_BYTES_MAX};
@@ -27,6 +27,8 @@ pub const MESSAGE_BYTES_MAX: usize = BODY_BYTES_MAX;
 const QUESTION_BYTES_MAX: usize = 16 * 1024;
 /// Calls at a time on one connection; more wait on the client's side.
 const CALLS_PER_CONNECTION_MAX: u32 = 256;
+/// Calls at a time from one other node, whose clients are many; more wait there.
+const CALLS_PER_NODE_MAX: u32 = 1_024;
 const METADATA_BYTES_MAX: u32 = 16 * 1024;
 /// A connection that says nothing for so long is asked whether it is still there,
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
@@ -34,6 +36,8 @@ const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(20);
 /// How long calls that have begun may take once the process is to end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long calls of other nodes may take after that: when they are asked to end, all are answered.
+const NODES_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the health service looks at what the process waits for.
 const HEALTH_EVERY: Duration = Duration::from_millis(200);
 /// What health is told of: the process, under its empty name, and the services.
@@ -48,9 +52,7 @@ pub async fn serve(
     health: Health,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let incoming = TcpIncoming::bind(address)
-        .with_context(|| format!("cannot listen on {address}: is the port taken?"))?
-        .with_nodelay(Some(true));
+    let incoming = bind(address)?;
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -63,16 +65,11 @@ pub async fn serve(
         .add_service(health_service.max_decoding_message_size(QUESTION_BYTES_MAX))
         .add_service(reflection.max_decoding_message_size(QUESTION_BYTES_MAX));
     tracing::info!(address = ?incoming.local_addr(), "listening for gRPC");
-    let served = Server::builder()
-        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
-        .http2_max_header_list_size(METADATA_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_WITHIN))
-        .serve_with_incoming_shutdown(
-            door::Door::new(routes.prepare(), side),
-            incoming,
-            shutdown.clone().cancelled_owned(),
-        );
+    let served = server(CALLS_PER_CONNECTION_MAX).serve_with_incoming_shutdown(
+        door::Door::new(routes.prepare(), side),
+        incoming,
+        shutdown.clone().cancelled_owned(),
+    );
     let late = async {
         follow(health, reporter, &shutdown).await;
         tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
@@ -85,6 +82,45 @@ pub async fn serve(
         bail!("the gRPC server ended unasked");
     }
     Ok(())
+}
+
+/// Serves what the nodes of one service ask of each other, on an address of its own, until `shutdown` is cancelled. There
+/// is neither health nor reflection; who calls, and in which trace, is the methods' business.
+pub async fn serve_nodes(
+    address: SocketAddr,
+    methods: Routes,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let incoming = bind(address)?;
+    tracing::info!(address = ?incoming.local_addr(), "listening for other nodes");
+    let served = server(CALLS_PER_NODE_MAX).serve_with_incoming_shutdown(
+        methods.prepare(),
+        incoming,
+        shutdown.clone().cancelled_owned(),
+    );
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(NODES_SHUTDOWN_TIMEOUT).await;
+    };
+    tokio::select! {
+        served = served => served.context("gRPC server for nodes"),
+        () = late => Ok(()),
+    }
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpIncoming> {
+    let incoming = TcpIncoming::bind(address)
+        .with_context(|| format!("cannot listen on {address}: is the port taken?"))?;
+    Ok(incoming.with_nodelay(Some(true)))
+}
+
+/// A server with the limits that all of ours have.
+fn server(calls_per_connection_max: u32) -> Server {
+    Server::builder()
+        .max_concurrent_streams(calls_per_connection_max)
+        .http2_max_header_list_size(METADATA_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_WITHIN))
 }
 
 /// [`serve`] on a thread and a runtime of its own, for services whose work must not wait for requests.

@@ -14,6 +14,7 @@ pub mod openapi;
 pub mod postgres;
 pub mod problem;
 pub mod process;
+pub mod reload;
 pub mod representation;
 pub mod request_id;
 pub mod request_metrics;

@@ -18,13 +18,19 @@ KILLER = "debian:bookworm-slim"
 
 
 class Project:
-    """docker-compose.yml on one engine. Its volumes are not those of a plain `docker compose up`."""
+    """docker-compose.yml on one engine, except for the services of images that are not to be had there. Its volumes are
+    not those of a plain `docker compose up`."""
 
-    def __init__(self, engine, profiles=()):
+    def __init__(self, engine, profiles=(), without=()):
         self.engine = engine
+        self.profiles = profiles
         self.compose = [tools.checker("docker-compose"), "--project-name", PROJECT, "--file", str(COMPOSE_FILE),
                         *(f"--profile={profile}" for profile in profiles)]
         self.config = json.loads(self._run("config", "--format", "json"))
+        services = self.config["services"]
+        self.left_out = [name for name, service in services.items() if service["image"].partition(":")[0] in without]
+        for name in self.left_out:
+            del services[name]
 
     def published_images(self):
         """The images that are not built here."""
@@ -45,8 +51,8 @@ class Project:
     def up(self):
         """Starts everything and waits until it is healthy, or has done what it is there for once."""
         log = downloads.cache() / "compose-up.log"
-        code = downloads.run([*self.compose, "up", "--no-build", "--detach", "--wait"], log, "starting the containers",
-                             environment=self.engine.environment, within_s=UP_WITHIN_S)
+        code = downloads.run([*self.compose, "up", "--no-build", "--detach", "--wait", *self.config["services"]], log,
+                             "starting the containers", environment=self.engine.environment, within_s=UP_WITHIN_S)
         if code != 0:
             self.show_logs()
             raise Failure("the containers did not all become healthy", log)
@@ -54,6 +60,10 @@ class Project:
     def stop(self):
         """Stops everything; the volumes stay."""
         self._run("down", within_s=UP_WITHIN_S)
+
+    def halt(self, services):
+        """Stops only these."""
+        self._run("stop", *services, within_s=UP_WITHIN_S)
 
     def remove(self):
         """Stops everything and deletes the volumes."""
@@ -64,6 +74,10 @@ class Project:
         ids = self._run("ps", "--all", "--quiet").split()
         found = json.loads(self.engine.run("inspect", *ids))
         return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
+
+    def printed_by(self, service):
+        """The lines that a service has written to its standard output."""
+        return self._run("logs", "--no-log-prefix", service).splitlines()
 
     def run_once(self, service, *command):
         """Runs a command in a new container of a service's image and with its volumes; returns what it prints."""

@@ -14,8 +14,12 @@ from orderlog_stack.downloads import VERSIONS
 from orderlog_stack.home import CHECKOUT
 from orderlog_stack.report import Failure, say
 
+from . import go_programs
+
 DIRECTORY = CHECKOUT / "deploy" / "stand-ins"
 DEBIAN = "debian:bookworm-slim"
+LEFT_OUT = ("grafana/grafana",)
+"""Nothing stands in for these."""
 IMAGES_DOCKERFILE = CHECKOUT / "deploy" / "images" / "orderlog.Dockerfile"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 ASKED_WITHIN_S = 60
@@ -24,7 +28,8 @@ IMPORTED_WITHIN_S = 300
 
 @dataclass(frozen=True)
 class StandIn:
-    """One Dockerfile of deploy/stand-ins and the fetched programs it copies, by the name it copies them under."""
+    """One Dockerfile of deploy/stand-ins and the fetched programs it copies, files or directories, by the name it copies
+    them under."""
 
     image: str
     """What it stands in for, without its tag."""
@@ -55,6 +60,15 @@ STAND_INS = (
             lambda: {"java": _java(), "libs": tools.kafka_libraries()}),
     StandIn("apicurio/apicurio-registry", "registry", f"Apicurio Registry {VERSIONS['registry']['version']}, the same release",
             lambda: {"java": _java(), "app": tools.registry()}),
+    StandIn("otel/opentelemetry-collector-contrib", "collector",
+            f"OpenTelemetry Collector {VERSIONS['collector']['version']}, those parts of the same release that are used",
+            lambda: {go_programs.COLLECTOR: go_programs.collector()}),
+    StandIn("jaegertracing/jaeger", "jaeger", f"Jaeger 2 as of module {VERSIONS['jaeger']['version']}, an older one, no pages",
+            lambda: {go_programs.JAEGER: go_programs.jaeger()}),
+    StandIn("grafana/loki", "loki", "NOT Loki: a collector that prints what it is sent",
+            lambda: {go_programs.COLLECTOR: go_programs.collector()}),
+    StandIn("prom/prometheus", "prometheus", "Prometheus of Debian 12, an older one",
+            lambda: {"prometheus": Path(tools.prometheus("prometheus")).resolve()}),
 )
 
 
@@ -108,8 +122,11 @@ def _context(stand_in):
     """The directory of Dockerfiles with the programs beside them, as links: nothing is copied."""
     context = Path(tempfile.mkdtemp(prefix="stand-in-", dir=downloads.cache()))
     shutil.copytree(DIRECTORY, context, dirs_exist_ok=True)
-    for name, directory in stand_in.programs().items():
-        shutil.copytree(directory, context / name, symlinks=True, copy_function=_link)
+    for name, fetched in stand_in.programs().items():
+        if fetched.is_dir():
+            shutil.copytree(fetched, context / name, symlinks=True, copy_function=_link)
+        else:
+            _link(fetched, context / name)
     return context
 
 

@@ -32,6 +32,10 @@ class ComposedWalk(Walk):
         self.read_back()
         self.show_messages()
 
+    def anew(self):
+        """The same walk for somebody else."""
+        return ComposedWalk(self.screen, self.settings["ORDERLOG_ADMIN_PASSWORD"], self.settings["ORDERLOG_CA_FILE"])
+
     def still_there(self, title):
         """Logs in again, reads both orders and creates a third one."""
         with self.screen.step(title, title) as row:

@@ -21,10 +21,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def show_trace(walk):
     """Sends an order in a trace of the demo's own, and shows where else its trace id leads to."""
     with walk.screen.step("One order by its trace id: spans, log lines, metrics", "spans of one order") as row:
-        trace_id = secrets.token_hex(16)
-        walk.post("/orders", {
-            "currency": "GBP", "lines": [{"sku": "TEA-250", "quantity": 1, "unit_price": "4.25"}],
-        }, token=walk.token, expect=(201,), traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01")
+        trace_id = order_in_a_trace(walk)
         if _is_received_here(walk):
             row.count = str(_show_spans(walk, trace_id))
         else:
@@ -32,6 +29,15 @@ def show_trace(walk):
             walk.screen.remark(f"OTEL_EXPORTER_OTLP_ENDPOINT of this shell: its spans go {endpoint}")
         _show_log_lines(walk, trace_id)
         _show_metrics(walk)
+
+
+def order_in_a_trace(walk):
+    """Sends an order as the caller's own span of a sampled trace does; returns the trace's id."""
+    trace_id = secrets.token_hex(16)
+    walk.post("/orders", {
+        "currency": "GBP", "lines": [{"sku": "TEA-250", "quantity": 1, "unit_price": "4.25"}],
+    }, token=walk.token, expect=(201,), traceparent=f"00-{trace_id}-{secrets.token_hex(8)}-01")
+    return trace_id
 
 
 def _is_received_here(walk):

@@ -40,7 +40,7 @@ def _run(home, arguments):
         home.require()
     if command in ("start", "stop", "logs"):
         getattr(stack, command)(home, arguments.name)
-    elif command in ("kill", "pause", "resume"):
+    elif command in ("kill", "pause", "resume", "reload"):
         stack.component_of(home, arguments.name)
         getattr(processes, command)(home, arguments.name)
     else:
@@ -66,6 +66,7 @@ def _parser():
         ("kill", "SIGKILL"),
         ("pause", "SIGSTOP"),
         ("resume", "SIGCONT"),
+        ("reload", "SIGHUP: one of Orderlog's services reads its files anew"),
     ):
         commands.add_parser(name, help=help_text).add_argument("name", metavar="NAME")
     return parser

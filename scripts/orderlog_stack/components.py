@@ -194,7 +194,7 @@ class Kafka(Component):
     stop_within_s = 60
 
     def ports(self):
-        return [self.port, self.home.port("kafka-controller")]
+        return [self.port, self.home.port("kafka-controller"), self.home.port("kafka-proxied")]
 
     def fetch(self):
         tools.java()
@@ -204,14 +204,16 @@ class Kafka(Component):
         properties = self.home.data / "kafka.properties"
         settings = (CONFIG / "kafka.properties").read_text()
         write_atomically(properties, settings.format(
-            address=self.address, controller_address=self.home.address("kafka-controller"), data=self.data,
+            address=self.address, controller_address=self.home.address("kafka-controller"),
+            proxied_address=self.home.address("kafka-proxied"), proxy_address=self.home.address("kafka-proxy"),
+            data=self.data,
         ))
         if (self.data / "meta.properties").exists():
             return
         say("  formatting Kafka's log directory")
         done = subprocess.run(
             [*self._java(), "kafka.tools.StorageTool", "format", "--standalone", "--ignore-formatted",
-             "-t", base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="), "-c", str(properties)],
+             f"--cluster-id={_cluster_id()}", "-c", str(properties)],
             capture_output=True, text=True, timeout=COMMAND_WITHIN_S,
         )
         if done.returncode != 0:
@@ -227,6 +229,11 @@ class Kafka(Component):
 
     def not_ready(self):
         return probes.kafka(self.port)
+
+
+def _cluster_id():
+    """One in 64 begins with a dash, and must not stand as an argument of its own."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 class Registry(Component):

@@ -167,7 +167,14 @@ def run(command, log, what, directory=None, environment=None, within_s=ATTEMPT_W
 
 
 def _size_mb(directory):
-    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) // 1_000_000
+    return sum(_size(os.path.join(where, name)) for where, _, names in os.walk(directory) for name in names) // 1_000_000
+
+
+def _size(file):
+    try:
+        return os.lstat(file).st_size
+    except FileNotFoundError:
+        return 0  # A part of a download, renamed since it was listed.
 
 
 def _first_error(log):

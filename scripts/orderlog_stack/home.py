@@ -33,9 +33,12 @@ PORT_OFFSETS = {
     "spans": 53,
     "providers-smtp": 54,
     "providers-smtps": 55,
+    "command-api-1-node": 60,
+    "kafka-proxied": 56,
+    "kafka-proxy": 57,
 }
 NODES_MAX = 20
-"""command-api-21 would meet the ports of gRPC."""
+"""command-api-21 would meet the ports of gRPC; each has three, in three rows."""
 
 ADMIN_EMAIL = "admin@example.com"
 PASSWORD_BYTES = 24
@@ -102,11 +105,10 @@ class Home:
             self.path.rmdir()
 
     def port(self, name):
-        """The port of a component or service; NAME-grpc is where it speaks gRPC."""
+        """The port of a component or service; NAME-grpc is where it speaks gRPC, NAME-node where it does so with other nodes."""
         if name.startswith("command-api-"):
-            number, _, grpc = name[len("command-api-"):].partition("-")
-            first = PORT_OFFSETS["command-api-1-grpc" if grpc else "command-api-1"]
-            return self.port_base() + first + int(number) - 1
+            number, dash, row = name[len("command-api-"):].partition("-")
+            return self.port_base() + PORT_OFFSETS[f"command-api-1{dash}{row}"] + int(number) - 1
         return self.port_base() + PORT_OFFSETS[name]
 
     def address(self, name):

@@ -135,6 +135,14 @@ def resume(home, name):
     _signal_running(home, name, signal.SIGCONT, "running")
 
 
+def reload(home, name):
+    """SIGHUP to the process itself."""
+    process = started(home, name)
+    if process is None or process.state() == "dead":
+        raise Failure(f"{name} is not running")
+    process.signal(signal.SIGHUP)
+
+
 def _signal_running(home, name, number, expected):
     process = started(home, name)
     if process is None or process.state() == "dead":

@@ -44,6 +44,7 @@ def settings(home):
         "ORDERLOG_CA_FILE": str(home.secrets / "ca.pem"),
         "ORDERLOG_COMMAND_URLS": ",".join(f"http://{home.address(name)}" for name in nodes(home)),
         "ORDERLOG_COMMAND_GRPC_ADDRS": ",".join(home.address(f"{name}-grpc") for name in nodes(home)),
+        "ORDERLOG_COMMAND_NODE_ADDRS": ",".join(home.address(f"{name}-node") for name in nodes(home)),
         "ORDERLOG_QUERY_URL": urls["projections"],
         "ORDERLOG_QUERY_GRPC_ADDR": home.address("projections-grpc"),
         "ORDERLOG_NOTIFIER_URL": urls["notifier"],
@@ -53,6 +54,8 @@ def settings(home):
         "ORDERLOG_ADMIN_PASSWORD": home.secret("admin-password"),
         "ORDERLOG_ALLOWED_ORIGIN": "http://localhost:3000",
         "KAFKA_BOOTSTRAP_SERVERS": home.address("kafka"),
+        "ORDERLOG_KAFKA_PROXIED": home.address("kafka-proxied"),
+        "ORDERLOG_KAFKA_PROXY": home.address("kafka-proxy"),
         "SCHEMA_REGISTRY_URL": Registry(home).url(),
         "DATABASE_URL": Postgres(home).url("orderlog"),
         "MONGODB_URI": f"mongodb://{home.address('mongodb')}",
@@ -187,8 +190,16 @@ class CommandApi(Service):
         self.name = name
         super().__init__(home)
 
+    def ports(self):
+        return [*super().ports(), self.home.port(f"{self.name}-node")]
+
     def environment(self):
-        return {**super().environment(), "COMMAND_API_INSTANCE": self.name}
+        return {
+            **super().environment(),
+            "COMMAND_API_INSTANCE": self.name,
+            "COMMAND_API_NODE_LISTEN": self.home.address(f"{self.name}-node"),
+            "COMMAND_API_STATE_DIR": str(self.home.data / self.name),
+        }
 
 
 class Projections(Service):

@@ -13,6 +13,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 from orderlog_compose import stand_ins  # noqa: E402  (the path comes first)
 from orderlog_stack import tools  # noqa: E402
+from orderlog_stack.downloads import VERSIONS  # noqa: E402
 
 COMPOSE_FILE = SCRIPTS.parent / "docker-compose.yml"
 REAL_PROVIDERS = SCRIPTS.parent / "deploy" / "real-providers.yml"
@@ -94,6 +95,14 @@ class ComposeFile(unittest.TestCase):
         for name, service in self.core.items():
             if "build" not in service and service["image"] != stand_ins.DEBIAN:
                 self.assertIn(service["image"].partition(":")[0], stood_in, name)
+
+    def test_what_watches_is_stood_in_or_said_to_be_left_out(self):
+        known = {stand_in.image for stand_in in stand_ins.STAND_INS} | set(stand_ins.LEFT_OUT)
+        for name in set(self.all) - set(self.core):
+            self.assertIn(self.all[name]["image"].partition(":")[0], known, name)
+
+    def test_the_stand_in_for_the_collector_is_the_same_release(self):
+        self.assertEqual(self.all["collector"]["image"].rpartition(":")[2], VERSIONS["collector"]["version"])
 
 
 if __name__ == "__main__":

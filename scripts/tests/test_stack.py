@@ -272,6 +272,13 @@ class Processes(AStack):
         processes.stop(self.home, "sleeper")
         self.assertEqual(processes.state(self.home, "sleeper"), "stopped")
 
+    def test_reload_is_a_hangup_to_the_process(self):
+        self.launch(["sh", "-c", "trap 'echo again' HUP; echo ready; while :; do sleep 0.05; done"])
+        processes.await_ready(self.home, "sleeper", lambda: None if "ready\n" in self.log() else "silent", within_s=5)
+        processes.reload(self.home, "sleeper")
+        processes.await_ready(self.home, "sleeper", lambda: None if "again\n" in self.log() else "silent", within_s=5)
+        processes.stop(self.home, "sleeper")
+
     def test_a_paused_process_can_be_stopped(self):
         self.launch()
         processes.pause(self.home, "sleeper")

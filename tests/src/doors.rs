@@ -36,6 +36,8 @@ pub enum Ask {
     Logout(Value),
     /// `POST /orders`, under a key.
     Create(Value, Option<String>),
+    /// A command under a key.
+    Named(Box<Self>, String),
     /// `PUT /orders/{id}`, based on a version, or `*`.
     Replace(String, Value, Option<&'static str>),
     /// `PUT /orders/{id}/status`, on condition of a version.
@@ -109,6 +111,7 @@ fn http(token: Option<&str>, ask: Ask) -> Call {
         ))
     };
     let call = match ask {
+        Ask::Named(ask, key) => return http(token, *ask).key(&key),
         Ask::Register(body) => command(Method::POST, "/register").json(&body),
         Ask::Login(body) => command(Method::POST, "/login").json(&body),
         Ask::Refresh(body) => command(Method::POST, "/token/refresh").json(&body),
@@ -234,19 +237,27 @@ fn code(problem: &str) -> Code {
 type Outcome = Result<(Value, Option<String>), Status>;
 
 async fn over_grpc(token: Option<&str>, ask: Ask) -> Outcome {
+    let mut name = None;
+    let ask = if let Ask::Named(ask, key) = ask {
+        name = Some(key);
+        *ask
+    } else {
+        ask
+    };
     match ask {
-        Ask::Register(body) => register(&body).await,
+        Ask::Named(..) => unreachable!("a command has one name"),
+        Ask::Register(body) => register(&body, name).await,
         Ask::Login(body) => log_in(&body).await,
         Ask::Refresh(body) => refresh(&body).await,
         Ask::Logout(body) => log_out(&body).await,
-        Ask::Create(body, key) => create(token, &body, key).await,
-        Ask::Replace(id, body, based_on) => replace(token, id, &body, based_on).await,
-        Ask::SetStatus(id, body, version) => set_status(token, id, &body, version).await,
-        Ask::Cancel(id, body, version) => cancel(token, id, &body, version).await,
-        Ask::Profile(id, body, version) => profile(token, id, &body, version).await,
-        Ask::Role(id, body, version) => role(token, id, &body, version).await,
-        Ask::Password(id, body, version) => password(token, id, &body, version).await,
-        Ask::Erase(id, version) => erase(token, id, version).await,
+        Ask::Create(body, key) => create(token, &body, key.or(name)).await,
+        Ask::Replace(id, body, based_on) => replace(token, id, &body, based_on, name).await,
+        Ask::SetStatus(id, body, version) => set_status(token, id, &body, version, name).await,
+        Ask::Cancel(id, body, version) => cancel(token, id, &body, version, name).await,
+        Ask::Profile(id, body, version) => profile(token, id, &body, version, name).await,
+        Ask::Role(id, body, version) => role(token, id, &body, version, name).await,
+        Ask::Password(id, body, version) => password(token, id, &body, version, name).await,
+        Ask::Erase(id, version) => erase(token, id, version, name).await,
         Ask::Order(id, after) => order(token, id, after).await,
         Ask::Orders(parameters, after) => list_orders(token, &parameters, after).await,
         Ask::User(id, after) => user(token, id, after).await,
@@ -262,13 +273,14 @@ async fn orders(service: Service) -> OrderServiceClient<Channel> {
     OrderServiceClient::new(grpc::channel(service).await)
 }
 
-async fn register(body: &Value) -> Outcome {
+async fn register(body: &Value, idempotency_key: Option<String>) -> Outcome {
     let message = v1::RegisterRequest {
         email: needed(body, "email"),
         password: needed(body, "password"),
         name: needed(body, "name"),
         phone: given(body, "phone"),
         locale: given(body, "locale"),
+        idempotency_key,
     };
     let answer = users(Service::Commands).await.register(message).await?;
     let answer = answer.into_inner();
@@ -326,6 +338,7 @@ async fn replace(
     id: String,
     body: &Value,
     based_on: Option<&'static str>,
+    idempotency_key: Option<String>,
 ) -> Outcome {
     let message = v1::ReplaceOrderRequest {
         id,
@@ -337,6 +350,7 @@ async fn replace(
         shipping_address: address(body),
         note: given(body, "note"),
         attributes_json: attributes(body),
+        idempotency_key,
     };
     let mut client = orders(Service::Commands).await;
     let answer = client.replace_order(signed(message, token)).await?;
@@ -349,12 +363,14 @@ async fn set_status(
     id: String,
     body: &Value,
     expected_version: Option<u64>,
+    idempotency_key: Option<String>,
 ) -> Outcome {
     let message = v1::SetOrderStatusRequest {
         id,
         status: status(body["status"].as_str().unwrap_or_default()),
         reason: given(body, "reason"),
         expected_version,
+        idempotency_key,
     };
     let mut client = orders(Service::Commands).await;
     let answer = client.set_order_status(signed(message, token)).await?;
@@ -367,11 +383,13 @@ async fn cancel(
     id: String,
     body: &Value,
     expected_version: Option<u64>,
+    idempotency_key: Option<String>,
 ) -> Outcome {
     let message = v1::CancelOrderRequest {
         id,
         reason: given(body, "reason"),
         expected_version,
+        idempotency_key,
     };
     let mut client = orders(Service::Commands).await;
     let answer = client.cancel_order(signed(message, token)).await?;
@@ -384,6 +402,7 @@ async fn profile(
     id: String,
     body: &Value,
     expected_version: Option<u64>,
+    idempotency_key: Option<String>,
 ) -> Outcome {
     let mut paths = Vec::new();
     for (name, value) in body.as_object().into_iter().flatten() {
@@ -404,6 +423,7 @@ async fn profile(
         }),
         update_mask: Some(prost_types::FieldMask { paths }),
         expected_version,
+        idempotency_key,
     };
     let mut client = users(Service::Commands).await;
     let answer = client.update_profile(signed(message, token)).await?;
@@ -416,6 +436,7 @@ async fn role(
     id: String,
     body: &Value,
     expected_version: Option<u64>,
+    idempotency_key: Option<String>,
 ) -> Outcome {
     let role = match body["role"].as_str() {
         None => 0,
@@ -427,6 +448,7 @@ async fn role(
         id,
         role,
         expected_version,
+        idempotency_key,
     };
     let mut client = users(Service::Commands).await;
     let answer = client.change_role(signed(message, token)).await?;
@@ -507,22 +529,30 @@ async fn password(
     id: String,
     body: &Value,
     expected_version: Option<u64>,
+    idempotency_key: Option<String>,
 ) -> Outcome {
     let message = v1::ChangePasswordRequest {
         id,
         current_password: needed(body, "current_password"),
         new_password: needed(body, "new_password"),
         expected_version,
+        idempotency_key,
     };
     let mut client = users(Service::Commands).await;
     let answer = client.change_password(signed(message, token)).await?;
     Ok((Value::Null, Some(answer.into_inner().consistency_token)))
 }
 
-async fn erase(token: Option<&str>, id: String, expected_version: Option<u64>) -> Outcome {
+async fn erase(
+    token: Option<&str>,
+    id: String,
+    expected_version: Option<u64>,
+    idempotency_key: Option<String>,
+) -> Outcome {
     let message = v1::EraseUserRequest {
         id,
         expected_version,
+        idempotency_key,
     };
     let mut client = users(Service::Commands).await;
     let answer = client.erase_user(signed(message, token)).await?;

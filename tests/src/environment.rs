@@ -35,6 +35,14 @@ pub fn command_url() -> String {
     all.split(',').next().unwrap_or_default().to_owned()
 }
 
+/// Base URL of a command node, whether it runs or not: they listen on ports that follow on each other.
+pub fn node_url(number: u16) -> String {
+    let first = command_url();
+    let (host, port) = first.rsplit_once(':').expect("a port");
+    let port: u16 = port.parse().expect("a port");
+    format!("{host}:{}", port + number - 1)
+}
+
 /// Base URL of the query API.
 pub fn query_url() -> String {
     variable("ORDERLOG_QUERY_URL")

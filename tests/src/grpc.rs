@@ -54,6 +54,11 @@ pub async fn direct(service: Service) -> Channel {
         }
         Service::Queries => environment::variable("ORDERLOG_QUERY_GRPC_ADDR"),
     };
+    connected_to(&address).await
+}
+
+/// A connection to whoever listens at this address (host:port).
+pub async fn connected_to(address: &str) -> Channel {
     connected(Endpoint::from_shared(format!("http://{address}")).expect("an address")).await
 }
 

@@ -8,20 +8,31 @@
     reason = "what tests are made of: a failure here is a failed test"
 )]
 
+pub mod checker;
+pub mod client;
 pub mod described;
 pub mod doors;
 pub mod environment;
+pub mod facts;
+pub mod fault;
 pub mod gateway;
 pub mod grpc;
+pub mod history;
 pub mod http;
+pub mod kafka_proxy;
 pub mod log;
+pub mod nodes;
 pub mod orders;
+pub mod own_node;
+pub mod own_stack;
 pub mod people;
 pub mod postbox;
 pub mod prometheus;
 pub mod promql;
+pub mod proxied;
 pub mod searched;
 pub mod stack;
+pub mod stranger;
 pub mod tls;
 pub mod traces;
 pub mod workload;

@@ -80,7 +80,8 @@ pub async fn raw_log() -> Vec<RawRecord> {
         .expect("the log was read")
 }
 
-fn raw_topic(topic: Topic) -> Vec<RawRecord> {
+/// Every committed record of a topic, in the order of each partition. Blocks.
+pub fn raw_topic(topic: Topic) -> Vec<RawRecord> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set(
             "bootstrap.servers",

@@ -1,12 +1,15 @@
 //! What the stand-in for the providers received, and how it is made to fail.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use reqwest::Method;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
-use crate::{environment, eventually, http::call};
+use crate::{environment, eventually, http::call, people::User, stack::BACK_WITHIN};
 
 /// Longest that a notification may take when nothing is broken.
 pub const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
@@ -137,4 +140,31 @@ pub async fn settled(user_id: &str, events: &[uuid::Uuid], patience: Duration) -
         }
     })
     .await
+}
+
+/// Fails unless each event was told the customer by mail: once, or once more for each outcome that the ledger
+/// says was unknown (the policy `resend`).
+pub async fn sent_once(customer: &User, announced: &[uuid::Uuid]) {
+    let rows = settled(&customer.id, announced, BACK_WITHIN * 2).await;
+    let mut counts: HashMap<String, i32> = HashMap::new();
+    for message in sent_to(&customer.email).await {
+        *counts
+            .entry(message.event_id.unwrap_or_default())
+            .or_default() += 1;
+    }
+    let announced: HashSet<_> = announced.iter().collect();
+    for row in rows
+        .iter()
+        .filter(|row| row.channel == "email" && announced.contains(&row.event_id))
+    {
+        let count = counts
+            .get(&row.event_id.to_string())
+            .copied()
+            .unwrap_or_default();
+        assert_eq!(row.status, "sent", "{row:?}");
+        assert!(
+            (1..=1 + row.unknown_outcomes).contains(&count),
+            "{count} mails for {row:?}"
+        );
+    }
 }

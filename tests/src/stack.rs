@@ -8,14 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use event_log::topics::partition_count;
-use events::partition::partition_of;
+use event_log::topics::{end_positions, partition_count};
+use events::{Topic, partition::partition_of};
 use reqwest::Method;
 
-use crate::{environment, eventually, http::call, people, postbox::mend_providers};
+use crate::{
+    environment, eventually,
+    http::call,
+    people::{self, User},
+    postbox::mend_providers,
+};
 
 /// After a fault ends, service is back within this time.
 pub const BACK_WITHIN: Duration = Duration::from_secs(30);
+/// After the worst of faults the read side has caught up within this time.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(180);
 /// How long a command of the stack or of ours may take: longer than `scripts/stack` waits for anything.
 const COMMAND_WITHIN: Duration = Duration::from_secs(240);
 /// Every process that a test may break, in the order they are started.
@@ -33,11 +40,7 @@ const BREAKABLE: [&str; 9] = [
 
 /// Runs `scripts/stack`; the answer is what it printed.
 pub async fn stack(arguments: &[&str]) -> String {
-    let script = std::env::var_os("ORDERLOG_STACK_BIN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/stack"),
-        PathBuf::from,
-    );
-    let mut command = Command::new(&script);
+    let mut command = Command::new(script());
     command.args(arguments);
     let ran = run_to_its_end(command).await;
     assert!(
@@ -48,8 +51,16 @@ pub async fn stack(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
+/// `scripts/stack` itself.
+pub(crate) fn script() -> PathBuf {
+    std::env::var_os("ORDERLOG_STACK_BIN").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/stack"),
+        PathBuf::from,
+    )
+}
+
 /// Runs a command with nothing to read; fails when it takes longer than [`COMMAND_WITHIN`], and ends it then.
-async fn run_to_its_end(mut command: Command) -> Output {
+pub(crate) async fn run_to_its_end(mut command: Command) -> Output {
     command.stdin(Stdio::null());
     let shown = format!("{command:?}");
     let mut command = tokio::process::Command::from(command);
@@ -62,9 +73,12 @@ async fn run_to_its_end(mut command: Command) -> Output {
 
 /// What `scripts/stack env` says now.
 pub async fn current_environment() -> BTreeMap<String, String> {
-    stack(&["env"])
-        .await
-        .lines()
+    exported(&stack(&["env"]).await)
+}
+
+/// The variables in lines of `export NAME='value'`.
+pub(crate) fn exported(text: &str) -> BTreeMap<String, String> {
+    text.lines()
         .filter_map(|line| {
             let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
             Some((name.to_owned(), value.trim_matches('\'').to_owned()))
@@ -77,7 +91,9 @@ pub async fn mend() {
     for name in BREAKABLE {
         stack(&["start", name]).await;
     }
-    stack(&["stop", "command-api-2"]).await;
+    for added in ["command-api-2", "command-api-3"] {
+        stack(&["stop", added]).await;
+    }
     mend_providers().await;
     for base in [
         environment::command_url(),
@@ -87,12 +103,38 @@ pub async fn mend() {
     ] {
         ready(&base).await;
     }
-    every_shard_is_at_home().await;
+    let admin = people::admin().await;
+    every_shard_is_at_home(&admin).await;
+    read_models_have_caught_up(&admin).await;
+}
+
+/// Waits until queries see all that is in the log, so that no later test waits for what an earlier one ordered.
+async fn read_models_have_caught_up(admin: &User) {
+    for (topic, path) in [(Topic::Users, "/users"), (Topic::Orders, "/orders")] {
+        let ends = end_positions(&environment::kafka(), topic).await;
+        for (partition, end) in ends.expect("the ends of the log") {
+            // What lies there last is the marker of a transaction, behind the last event.
+            let last = end - 2;
+            if last < 0 {
+                continue;
+            }
+            let token = format!("{}-{partition}-{last}", topic.name());
+            eventually("read models to catch up", CAUGHT_UP_WITHIN, async || {
+                let query = admin.query(path).after(&token).header("prefer", "wait=10");
+                let answer = query.send().await;
+                if answer.status == 200 {
+                    Ok(())
+                } else {
+                    Err(format!("{token}: {answer:?}"))
+                }
+            })
+            .await;
+        }
+    }
 }
 
 /// Waits until every shard is answered for: an order that does not exist is not found there.
-async fn every_shard_is_at_home() {
-    let admin = people::admin().await;
+async fn every_shard_is_at_home(admin: &User) {
     let partitions = partition_count(&environment::kafka())
         .await
         .expect("the number of partitions");
@@ -214,6 +256,16 @@ impl OwnProcess {
         self.end();
     }
 
+    /// Sends it a signal, such as `-STOP`.
+    pub fn signal(&self, signal: &str) -> impl Future<Output = ()> + use<> {
+        let mut command = Command::new("kill");
+        command.args([signal, &self.child.id().to_string()]);
+        async move {
+            let ran = run_to_its_end(command).await;
+            assert!(ran.status.success(), "{ran:?}");
+        }
+    }
+
     fn end(&mut self) {
         // Gone already is as good.
         let _ = self.child.kill();
@@ -247,13 +299,18 @@ pub async fn read_models_equal_the_log() {
 
 /// The program as this stack runs it.
 fn binary(program: &str) -> PathBuf {
+    let directory = remembered("binaries");
+    Path::new(directory.as_str().expect("a directory")).join(program)
+}
+
+/// What this stack remembers of how it was brought up.
+pub(crate) fn remembered(name: &str) -> serde_json::Value {
     let file = environment::home().join("stack.json");
-    let chosen = std::fs::read_to_string(&file)
+    let choices = std::fs::read_to_string(&file)
         .ok()
-        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok())
-        .and_then(|choices| Some(choices.get("binaries")?.as_str()?.to_owned()));
-    match chosen {
-        Some(directory) => Path::new(&directory).join(program),
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    match choices.and_then(|mut choices| Some(choices.get_mut(name)?.take())) {
+        Some(choice) => choice,
         None => panic!("{}: not of a stack that is up", file.display()),
     }
 }

@@ -1,41 +1,49 @@
-//! Clients that order, cancel and retry while something is being broken, and the judge of what became of it.
-//!
-//! A client does what a client should: it names each intent with an Idempotency-Key and repeats it until it is
-//! answered. Now and then it gives up at the first `unavailable`, which promises that nothing was done. The judge
-//! reads the whole log and holds every answer against it.
+//! Clients that order, change, cancel and retry while something is being broken, each on orders of his own and all on
+//! a few that they share, and the judges of what became of it: the checker for the log, the read models, the mails.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use event_log::Recorded;
-use events::{Event, Topic, ids::StreamId};
-use reqwest::Method;
-use serde_json::json;
+use events::{
+    Event, Topic,
+    ids::{OrderId, StreamId},
+};
 use tokio::task::JoinHandle;
 
 use crate::{
+    client::{Client, Intent, is_final},
     environment, eventually,
-    http::{Answer, Call, call},
-    log::{names, streams_of},
-    orders::{contents_of, order_of},
-    people::{User, registered_user, unique},
+    facts::{nothing_is_wrong, weigh},
+    history::{Call, History, IfMatch, Sent, Shown, Status, Told},
+    log::streams_of,
+    people::{User, admin, registered_user, unique},
     postbox,
     stack::{BACK_WITHIN, read_models_equal_the_log},
 };
 
-/// Between two intents of a client, so that a test stays short on a small machine.
-const BETWEEN_INTENTS: Duration = Duration::from_millis(10);
-const BEFORE_RETRY: Duration = Duration::from_millis(50);
-/// Every so many intents the order is cancelled, too.
-const CANCEL_EVERY: usize = 3;
-/// Every so many intents the client gives up at the first `unavailable`.
+/// Between two rounds of a client, so that a test stays short on a small machine.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(10);
+/// After a round in which an order could not be made.
+const AFTER_FAILED_ROUND: Duration = Duration::from_millis(200);
+/// Every so many rounds the client gives up what is only ever `unavailable`.
 const GIVES_UP_EVERY: usize = 2;
+/// Every so many rounds the order is cancelled, or changed instead.
+const CHANGES_EVERY: usize = 3;
+/// Every so many rounds it is ordered without a key.
+const WITHOUT_KEY_EVERY: usize = 5;
+/// Every so many rounds it is ordered twice at once, under one key.
+const TWICE_EVERY: usize = 4;
+/// Every so many rounds the admin moves a shared order on.
+const MOVES_ON_EVERY: usize = 12;
+/// How many orders all clients share.
+const SHARED_ORDERS: usize = 3;
 /// How many orders are asked for one by one, besides the comparison of the whole read model.
 const ORDERS_ASKED_FOR: usize = 50;
 
@@ -43,9 +51,9 @@ const ORDERS_ASKED_FOR: usize = 50;
 pub struct Workload {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Vec<Intent>>>,
+    clients: Vec<JoinHandle<Vec<(Client, Intent)>>>,
     customers: Vec<User>,
-    urls: Vec<String>,
+    history: History,
 }
 
 /// Customers for a workload. The first wants mails about his orders.
@@ -59,47 +67,33 @@ pub async fn customers(count: usize) -> Vec<User> {
     customers
 }
 
-/// What a client wanted, and what it was told.
-#[derive(Debug)]
-struct Intent {
-    customer: User,
-    key: String,
-    sku: String,
-    created: Told,
-    cancelled: Option<Told>,
-}
-
-/// What a client was told about a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Told {
-    /// It was done; the order's id.
-    Done(String),
-    /// It was not done and never will be.
-    NotDone,
-    /// Nothing that could be relied on.
-    Nothing,
-}
-
 impl Workload {
     /// Starts `count` clients of the gateway.
     pub async fn start(count: usize) -> Self {
-        Self::of(customers(count).await, vec![environment::url()])
+        Self::of(customers(count).await, vec![environment::url()]).await
     }
 
     /// Starts a client for each customer. A client turns to the next node when one does not do it.
-    pub fn of(customers: Vec<User>, urls: Vec<String>) -> Self {
-        let (stop, acknowledged) = (Arc::default(), Arc::default());
+    pub async fn of(customers: Vec<User>, nodes: Vec<String>) -> Self {
+        let (stop, acknowledged, history) = (Arc::default(), Arc::default(), History::default());
+        // The last customer's token is what all have that work on the shared orders.
+        let shared_by = customers.last().expect("a customer");
+        let shared = Arc::new(Shared {
+            owner: Client::of(shared_by, &nodes, &history),
+            admin: Client::of(&admin().await, &nodes, &history),
+            orders: Mutex::default(),
+        });
         let clients = customers
             .iter()
             .map(|customer| {
-                let client = Client {
-                    customer: customer.clone(),
-                    urls: urls.clone(),
-                    turn: AtomicUsize::new(0),
+                let worker = Worker {
+                    client: Client::of(customer, &nodes, &history),
+                    shared: Arc::clone(&shared),
                     stop: Arc::clone(&stop),
                     acknowledged: Arc::clone(&acknowledged),
+                    unsettled: Vec::new(),
                 };
-                tokio::spawn(client.work())
+                tokio::spawn(worker.work())
             })
             .collect();
         Self {
@@ -107,11 +101,21 @@ impl Workload {
             acknowledged,
             clients,
             customers,
-            urls,
+            history,
         }
     }
 
-    /// Waits until `count` more orders are acknowledged, however slow the machine; fails when for
+    /// Where the clients write down what they are told: a test may add what it does itself.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// One of the customers.
+    pub fn customer(&self) -> &User {
+        self.customers.first().expect("a customer")
+    }
+
+    /// Waits until `count` more commands are acknowledged, however slow the machine; fails when for
     /// [`BACK_WITHIN`] not one is.
     pub async fn acknowledges(&self, count: usize) {
         let acknowledged = || self.acknowledged.load(Ordering::Relaxed);
@@ -119,7 +123,7 @@ impl Workload {
         while acknowledged() < wanted {
             let before = acknowledged();
             eventually(
-                "another order to be acknowledged",
+                "another command to be acknowledged",
                 BACK_WITHIN,
                 async || {
                     if acknowledged() > before {
@@ -133,33 +137,48 @@ impl Workload {
         }
     }
 
+    /// How long ago the work began.
+    pub fn now(&self) -> Duration {
+        self.history.now()
+    }
+
+    /// Every call that ended since then with 503, or with nothing at all.
+    pub fn turned_away_since(&self, since: Duration) -> Vec<Call> {
+        let mut calls = self.history.calls();
+        calls.retain(|call| {
+            call.ended >= since && matches!(call.told, Told::Unavailable | Told::Unknown)
+        });
+        calls
+    }
+
     /// Ends the clients and repeats what is still unanswered until it is answered.
-    pub async fn end(self) -> Ended {
+    pub async fn end(mut self) -> Ended {
         self.stop.store(true, Ordering::Relaxed);
-        let mut intents = Vec::new();
-        for client in self.clients {
-            intents.extend(client.await.expect("a client that was told nothing wrong"));
-        }
-        let turn = AtomicUsize::new(0);
-        for intent in &mut intents {
-            if intent.created == Told::Nothing {
-                intent.created = order(intent).send_until_done(&self.urls, &turn).await;
-            }
-            if let (Told::Done(id), Some(Told::Nothing)) = (&intent.created, &intent.cancelled) {
-                intent.cancelled =
-                    Some(cancel(intent, id).send_until_done(&self.urls, &turn).await);
+        for worker in std::mem::take(&mut self.clients) {
+            let unsettled = worker.await.expect("a client that was told nothing wrong");
+            for (client, intent) in unsettled {
+                client.settle(&intent).await;
             }
         }
         Ended {
-            intents,
-            customers: self.customers,
+            calls: self.history.calls(),
+            customers: std::mem::take(&mut self.customers),
         }
     }
 }
 
-/// A workload that is over: every intent was answered.
+/// A test that fails leaves nobody behind who goes on ordering.
+impl Drop for Workload {
+    fn drop(&mut self) {
+        for worker in &self.clients {
+            worker.abort();
+        }
+    }
+}
+
+/// A workload that is over: whatever can be repeated was answered.
 pub struct Ended {
-    intents: Vec<Intent>,
+    calls: Vec<Call>,
     customers: Vec<User>,
 }
 
@@ -167,49 +186,43 @@ impl Ended {
     /// The judge: the log holds what was acknowledged, once, and nothing of what was refused; the read models
     /// say the same; who wanted mails got each once.
     pub async fn nothing_is_lost_or_doubled(&self) {
-        let streams = self.log_holds_what_was_told().await;
+        self.log_holds_what_was_told().await;
+        let streams = streams_of(Topic::Orders).await;
         self.queries_say_the_same(&streams).await;
         read_models_equal_the_log().await;
         self.mails_were_sent_once(&streams).await;
     }
 
     /// The log against what the clients were told.
-    pub async fn log_holds_what_was_told(&self) -> HashMap<StreamId, Vec<Recorded>> {
-        let streams = streams_of(Topic::Orders).await;
-        let mut by_key: HashMap<&str, Vec<&Vec<Recorded>>> = HashMap::new();
-        for stream in streams.values() {
-            let first = stream.first().expect("an event");
-            if let Some(idempotency) = &first.envelope.metadata.idempotency {
-                by_key.entry(&idempotency.key).or_default().push(stream);
-            }
-        }
-        for intent in &self.intents {
-            let found = by_key
-                .get(intent.key.as_str())
-                .map_or(&[][..], Vec::as_slice);
-            match (&intent.created, found) {
-                (Told::Done(id), [stream]) => judge(intent, id, stream),
-                (Told::NotDone, []) => {}
-                (_, found) => panic!("{} orders under the key of {intent:?}", found.len()),
-            }
-        }
-        streams
+    pub async fn log_holds_what_was_told(&self) {
+        nothing_is_wrong(&weigh(&self.calls).await);
+    }
+
+    /// What the clients were told.
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
     }
 
     async fn queries_say_the_same(&self, streams: &HashMap<StreamId, Vec<Recorded>>) {
-        let done = self
-            .intents
-            .iter()
-            .rev()
-            .filter_map(|intent| match &intent.created {
-                Told::Done(id) => Some((intent, id)),
-                Told::NotDone | Told::Nothing => None,
-            });
-        for (intent, id) in done.take(ORDERS_ASKED_FOR) {
-            let stream = events::ids::OrderId(id.parse().expect("an id"));
-            let version = streams.get(&stream.into()).map_or(0, Vec::len);
+        let created = self.calls.iter().rev().filter_map(|call| match &call.told {
+            Told::Done(shown) if matches!(call.sent, Sent::Create { .. }) => Some(shown),
+            Told::Done(_)
+            | Told::Stale { .. }
+            | Told::RuleBroken
+            | Told::NotFound
+            | Told::KeyReused
+            | Told::KeyInFlight
+            | Told::Unavailable
+            | Told::Unknown => None,
+        });
+        for shown in created.take(ORDERS_ASKED_FOR) {
+            let customer = shown.customer.to_string();
+            let customer = self.customers.iter().find(|each| each.id == customer);
+            let customer = customer.expect("a customer of ours");
+            let id = shown.order;
+            let version = streams.get(&id.into()).map_or(0, Vec::len);
             eventually("the read model", BACK_WITHIN, async || {
-                let answer = intent.customer.query(&format!("/orders/{id}")).send().await;
+                let answer = customer.query(&format!("/orders/{id}")).send().await;
                 if answer.status == 200 && answer.json()["version"] == version {
                     Ok(())
                 } else {
@@ -236,213 +249,177 @@ impl Ended {
             }
         }
         assert!(!announced.is_empty(), "the first client ordered nothing");
-        sent_once(customer, &announced).await;
+        postbox::sent_once(customer, &announced).await;
     }
 }
 
-/// Fails unless each event was told the customer by mail: once, or once more for each outcome that the ledger
-/// says was unknown (the policy `resend`).
-pub async fn sent_once(customer: &User, announced: &[uuid::Uuid]) {
-    let rows = postbox::settled(&customer.id, announced, BACK_WITHIN * 2).await;
-    let mut counts: HashMap<String, i32> = HashMap::new();
-    for message in postbox::sent_to(&customer.email).await {
-        *counts
-            .entry(message.event_id.unwrap_or_default())
-            .or_default() += 1;
+/// The orders that all clients work on.
+struct Shared {
+    /// Whose they are; all clients have his token.
+    owner: Client,
+    admin: Client,
+    orders: Mutex<[Option<(OrderId, u64)>; SHARED_ORDERS]>,
+}
+
+impl Shared {
+    /// An order and the version it was last known at.
+    fn known(&self, slot: usize) -> Option<(OrderId, u64)> {
+        self.lock()[slot % SHARED_ORDERS]
     }
-    let announced: HashSet<_> = announced.iter().collect();
-    for row in rows
-        .iter()
-        .filter(|row| row.channel == "email" && announced.contains(&row.event_id))
-    {
-        let count = counts
-            .get(&row.event_id.to_string())
-            .copied()
-            .unwrap_or_default();
-        assert_eq!(row.status, "sent", "{row:?}");
-        assert!(
-            (1..=1 + row.unknown_outcomes).contains(&count),
-            "{count} mails for {row:?}"
-        );
+
+    /// Keeps what an answer says about the order; one that nothing can be done with any more is given up.
+    fn learn(&self, slot: usize, order: OrderId, told: &Told) {
+        let mut orders = self.lock();
+        let known = &mut orders[slot % SHARED_ORDERS];
+        if known.is_some_and(|(known, _)| known != order) {
+            return;
+        }
+        match told {
+            Told::Done(shown) if shown.status == Status::Created => {
+                *known = Some((order, shown.version));
+            }
+            Told::Done(_) | Told::RuleBroken => *known = None,
+            Told::Stale { current } => *known = Some((order, *current)),
+            Told::NotFound
+            | Told::KeyReused
+            | Told::KeyInFlight
+            | Told::Unavailable
+            | Told::Unknown => {}
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, [Option<(OrderId, u64)>; SHARED_ORDERS]> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn judge(intent: &Intent, id: &str, stream: &[Recorded]) {
-    let expected: &[&str] = match &intent.cancelled {
-        Some(Told::Done(_)) => &["order_created", "order_cancelled"],
-        None | Some(Told::NotDone) => &["order_created"],
-        Some(Told::Nothing) => panic!("not settled: {intent:?}"),
-    };
-    assert_eq!(names(stream), expected, "{intent:?}: {stream:?}");
-    let first = stream.first().map(|recorded| &recorded.envelope.event);
-    let Some(Event::OrderCreated(fact)) = first else {
-        panic!("{intent:?}: {stream:?}")
-    };
-    assert_eq!(fact.order_id.to_string(), id, "{intent:?}");
-    assert_eq!(
-        fact.customer_id.to_string(),
-        intent.customer.id,
-        "{intent:?}"
-    );
-    assert_eq!(fact.lines[0].sku, intent.sku, "{intent:?}");
-}
-
-struct Client {
-    customer: User,
-    urls: Vec<String>,
-    turn: AtomicUsize,
+struct Worker {
+    client: Client,
+    shared: Arc<Shared>,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
+    /// What was never answered for good, and can be repeated.
+    unsettled: Vec<(Client, Intent)>,
 }
 
-impl Client {
-    async fn work(self) -> Vec<Intent> {
-        let mut intents = Vec::new();
+impl Worker {
+    async fn work(mut self) -> Vec<(Client, Intent)> {
+        let mut round = 0;
         while !self.stopped() {
-            let mut intent = Intent {
-                customer: self.customer.clone(),
-                key: unique("key-"),
-                sku: unique("sku-"),
-                created: Told::Nothing,
-                cancelled: None,
-            };
-            let gives_up = intents.len() % GIVES_UP_EVERY == 0;
-            intent.created = self.persist(&order(&intent), gives_up).await;
-            if let Told::Done(id) = &intent.created {
-                self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                if intents.len() % CANCEL_EVERY == 0 {
-                    let told = self.persist(&cancel(&intent, id), gives_up).await;
-                    self.tries_to_change(id, &told).await;
-                    intent.cancelled = Some(told);
+            let wait = match self.orders(round).await {
+                Some(shown) => {
+                    self.changes(round, &shown).await;
+                    BETWEEN_ROUNDS
                 }
-            }
-            intents.push(intent);
-            tokio::time::sleep(BETWEEN_INTENTS).await;
+                None => AFTER_FAILED_ROUND,
+            };
+            self.works_on_what_is_shared(round).await;
+            tokio::time::sleep(wait).await;
+            round += 1;
         }
-        intents
+        self.unsettled
     }
 
-    /// Sends a command until it is answered, or the work is over, or, if it gives up easily, at the first
-    /// answer that nothing was done.
-    async fn persist(&self, command: &Command, gives_up: bool) -> Told {
-        let mut told = command.send_to(&self.urls, &self.turn).await;
-        if gives_up && told == Told::NotDone {
-            return Told::NotDone;
+    /// A new order; now and then without a key, now and then twice at once under one.
+    async fn orders(&mut self, round: usize) -> Option<Shown> {
+        let intent = Intent::create(&unique("sku-"));
+        if round % WITHOUT_KEY_EVERY == 1 {
+            // Nobody can repeat it without ordering twice.
+            return self.acknowledged(self.client.send(&intent).await);
         }
-        while !matches!(told, Told::Done(_)) {
-            if self.stopped() {
-                return Told::Nothing;
-            }
-            tokio::time::sleep(BEFORE_RETRY).await;
-            told = command.send_to(&self.urls, &self.turn).await;
+        let intent = intent.key(&unique("key-"));
+        if round % TWICE_EVERY == 3 {
+            tokio::join!(self.client.send(&intent), self.client.send(&intent));
         }
-        told
+        let client = self.client.clone();
+        self.persist(&client, intent, round.is_multiple_of(GIVES_UP_EVERY))
+            .await
     }
 
-    /// Contents based on a version that is gone: refused, whatever happens around it.
-    async fn tries_to_change(&self, id: &str, cancelled: &Told) {
-        let Told::Done(_) = cancelled else { return };
-        let url = &self.urls[self.turn.load(Ordering::Relaxed) % self.urls.len()];
-        let sent = call(Method::PUT, url, &format!("/orders/{id}"))
-            .token(&self.customer.token)
-            .if_match("\"1\"")
-            .json(&contents_of("CHANGED"))
-            .try_send()
-            .await;
-        if let Ok(answer) = sent
-            && answer.status != 503
+    /// The own order is cancelled, or gets other contents; then a change on a version that is gone is tried.
+    async fn changes(&mut self, round: usize, shown: &Shown) {
+        let (client, order) = (self.client.clone(), shown.order);
+        let base = IfMatch::Version(shown.version);
+        let change = match round % CHANGES_EVERY {
+            0 => Intent::cancel(order),
+            1 => Intent::update(order, &unique("sku-"), base).key(&unique("key-")),
+            _ => return,
+        };
+        if self
+            .persist(&client, change, round.is_multiple_of(GIVES_UP_EVERY))
+            .await
+            .is_some()
         {
-            answer.problem(412, "stale-version");
+            let too_late = Intent::update(order, &unique("sku-"), base);
+            client.send(&too_late).await;
+        }
+    }
+
+    /// One of the shared orders is changed, on the version that was known last or on any, or moved on.
+    async fn works_on_what_is_shared(&mut self, round: usize) {
+        let (owner, admin) = (self.shared.owner.clone(), self.shared.admin.clone());
+        let Some((order, version)) = self.shared.known(round) else {
+            let intent = Intent::create(&unique("sku-")).key(&unique("key-"));
+            if let Some(shown) = self.persist(&owner, intent, false).await {
+                let order = shown.order;
+                self.shared.learn(round, order, &Told::Done(shown));
+            }
+            return;
+        };
+        let sku = unique("sku-");
+        let (client, intent) = match round % MOVES_ON_EVERY {
+            5 => (admin, Intent::status(order, Status::InProgress)),
+            10 => (owner, Intent::cancel(order)),
+            11 => (admin, Intent::status(order, Status::Completed)),
+            2 | 8 => (owner, Intent::update(order, &sku, IfMatch::Any)),
+            _ => {
+                let base = IfMatch::Version(version);
+                (
+                    owner,
+                    Intent::update(order, &sku, base).key(&unique("key-")),
+                )
+            }
+        };
+        let told = client.send(&intent).await;
+        self.shared.learn(round, order, &told);
+        if matches!(told, Told::Unknown | Told::KeyInFlight) {
+            self.unsettled.push((client, intent));
+        }
+        self.acknowledged(told);
+    }
+
+    /// Sends a command until it is answered for good, or the work is over, or, if it gives up easily, as long as it
+    /// was only told that nothing was done.
+    async fn persist(&mut self, client: &Client, intent: Intent, gives_up: bool) -> Option<Shown> {
+        let mut nothing_done = true;
+        let stops = |told: &Told| {
+            nothing_done &= *told == Told::Unavailable;
+            (gives_up && nothing_done) || self.stopped()
+        };
+        let told = client.persist(&intent, stops).await;
+        if !is_final(&told) && !nothing_done && intent.can_be_repeated() {
+            self.unsettled.push((client.clone(), intent));
+        }
+        self.acknowledged(told)
+    }
+
+    fn acknowledged(&self, told: Told) -> Option<Shown> {
+        match told {
+            Told::Done(shown) => {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
+                Some(shown)
+            }
+            Told::Stale { .. }
+            | Told::RuleBroken
+            | Told::NotFound
+            | Told::KeyReused
+            | Told::KeyInFlight
+            | Told::Unavailable
+            | Told::Unknown => None,
         }
     }
 
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
-    }
-}
-
-/// A command that can be sent again and again, and again to another node.
-struct Command {
-    token: String,
-    path: String,
-    key: Option<String>,
-    body: serde_json::Value,
-    done: u16,
-}
-
-fn order(intent: &Intent) -> Command {
-    Command {
-        token: intent.customer.token.clone(),
-        path: "/orders".to_owned(),
-        key: Some(intent.key.clone()),
-        body: order_of(&intent.sku),
-        done: 201,
-    }
-}
-
-fn cancel(intent: &Intent, id: &str) -> Command {
-    Command {
-        token: intent.customer.token.clone(),
-        path: format!("/orders/{id}/cancel"),
-        key: None,
-        body: json!({"reason": "changed my mind"}),
-        done: 200,
-    }
-}
-
-impl Command {
-    fn to(&self, url: &str) -> Call {
-        let call = call(Method::POST, url, &self.path)
-            .token(&self.token)
-            .json(&self.body);
-        match &self.key {
-            Some(key) => call.key(key),
-            None => call,
-        }
-    }
-
-    /// Sends it to the node whose turn it is. Who did not do it passes the turn on.
-    async fn send_to(&self, urls: &[String], turn: &AtomicUsize) -> Told {
-        let node = turn.load(Ordering::Relaxed);
-        let told = match self.to(&urls[node % urls.len()]).try_send().await {
-            Ok(answer) => self.told(&answer),
-            Err(_) => Told::Nothing,
-        };
-        if !matches!(told, Told::Done(_)) {
-            turn.store(node + 1, Ordering::Relaxed);
-        }
-        told
-    }
-
-    async fn send_until_done(&self, urls: &[String], turn: &AtomicUsize) -> Told {
-        let what = format!("the repeated {}", self.path);
-        eventually(&what, BACK_WITHIN, async || {
-            match self.send_to(urls, turn).await {
-                told @ Told::Done(_) => Ok(told),
-                told @ (Told::NotDone | Told::Nothing) => Err(format!("{told:?}")),
-            }
-        })
-        .await
-    }
-
-    fn told(&self, answer: &Answer) -> Told {
-        if answer.status == self.done {
-            return Told::Done(answer.text("id"));
-        }
-        match answer.problem_name().as_str() {
-            "unavailable" => {
-                answer.problem(503, "unavailable");
-                Told::NotDone
-            }
-            "outcome-unknown" => {
-                answer.problem(503, "outcome-unknown");
-                Told::Nothing
-            }
-            "idempotency-key-in-flight" => {
-                answer.problem(409, "idempotency-key-in-flight");
-                Told::Nothing
-            }
-            _ => panic!("{answer:?}"),
-        }
     }
 }

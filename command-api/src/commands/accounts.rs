@@ -13,7 +13,7 @@ use super::{
     Api, Context, Done, error, id_of, read,
     users::{command, of_user, settled, submit},
 };
-use crate::shard::{Answer, KnownUser, Refused};
+use crate::shard::{Answer, Command, KnownUser, Refused, Request, Resource};
 
 /// Gives a user a new password if the current one is right. `body` is that of `PUT /users/{id}/password`. Asked for
 /// again after it was done, when the new one is the current one already, it is done: so whoever lost the answer can
@@ -21,12 +21,14 @@ use crate::shard::{Answer, KnownUser, Refused};
 pub async fn change_password(
     api: &Api,
     caller: Caller,
-    context: Context,
+    mut context: Context,
     id: &str,
     body: Json<'_>,
 ) -> Result<Done, Problem> {
     let change = read::password_change(body)?;
     let user = user_himself(api, caller, id_of(id)?).await?;
+    let resource = Resource::User(user.id);
+    let idempotency = context.name(Some(caller.user_id), resource, &"change password")?;
     let replaces = user.credential_id;
     let stored = api.credentials.password_hash(replaces).await;
     let stored = stored.map_err(error::of_identity)?;
@@ -35,14 +37,18 @@ pub async fn change_password(
         async { compared.await.map_err(error::of_identity) }
     };
     let answer = if is_right(&change.current_password).await? {
-        replaced(api, caller, context, &user, change.new_password.expose()).await?
+        let password = change.new_password.expose();
+        replaced(api, caller, &user, password, |command| {
+            context.request(command, idempotency)
+        })
+        .await?
     } else if is_right(change.new_password.expose()).await? {
         let already = Action::ChangePassword {
             credential_id: replaces,
             replaces,
         };
         let command = command(user.id, caller, already);
-        submit(api, context.request(command, None)).await?
+        submit(api, context.request(command, idempotency)).await?
     } else {
         return Err(wrong_password());
     };
@@ -53,9 +59,16 @@ pub async fn change_password(
 
 /// Erases a user, as he or an admin asks: what is sealed with his key cannot be read any more, wherever it lies. Also
 /// for one who is erased: what was asked for is so.
-pub async fn erase(api: &Api, caller: Caller, context: Context, id: &str) -> Result<Done, Problem> {
-    let command = command(id_of(id)?, caller, Action::Erase);
-    let answer = submit(api, context.request(command, None)).await?;
+pub async fn erase(
+    api: &Api,
+    caller: Caller,
+    mut context: Context,
+    id: &str,
+) -> Result<Done, Problem> {
+    let id = id_of(id)?;
+    let idempotency = context.name(Some(caller.user_id), Resource::User(id), &Action::Erase)?;
+    let command = command(id, caller, Action::Erase);
+    let answer = submit(api, context.request(command, idempotency)).await?;
     settled(api, &answer).await?;
     Ok(Done::of(&answer))
 }
@@ -64,9 +77,9 @@ pub async fn erase(api: &Api, caller: Caller, context: Context, id: &str) -> Res
 async fn replaced(
     api: &Api,
     caller: Caller,
-    context: Context,
     user: &KnownUser,
     password: &str,
+    request: impl FnOnce(Command) -> Request,
 ) -> Result<Answer<user::State>, Problem> {
     let (credential_id, replaces) = (CredentialId(Uuid::now_v7()), user.credential_id);
     let hash = api.passwords.hash(password).await;
@@ -79,8 +92,17 @@ async fn replaced(
         replaces,
     };
     let command = command(user.id, caller, action);
-    match api.shards.submit(context.request(command, None)).await {
-        Ok(accepted) => of_user(accepted),
+    match api.shards.submit(request(command)).await {
+        Ok(accepted) => {
+            let answer = of_user(accepted)?;
+            let recorded = answer.state.user().map(|user| user.credential_id);
+            if recorded == Some(credential_id) {
+                return Ok(answer);
+            }
+            // The answer to an earlier request of this name, which was about another password: that one is current by now.
+            discard(api, credential_id).await;
+            Err(error::of_refused(Refused::KeyReused))
+        }
         Err(refused) => {
             // What the log may have recorded needs its row.
             if refused != Refused::OutcomeUnknown {

@@ -27,8 +27,8 @@ pub fn of_refused(refused: Refused) -> Problem {
         Refused::KeyReused => Problem::idempotency_key_reused(),
         Refused::KeyInFlight => Problem::idempotency_key_in_flight(IN_FLIGHT_RETRY_AFTER_S),
         Refused::Unavailable(why) => {
-            tracing::debug!(why, "unavailable");
-            Problem::unavailable(why, RETRY_AFTER_S)
+            tracing::debug!(%why, "unavailable");
+            Problem::unavailable(why.to_string(), RETRY_AFTER_S)
         }
         Refused::NotOwner => Problem::not_owner(RETRY_AFTER_S),
         Refused::OutcomeUnknown => {

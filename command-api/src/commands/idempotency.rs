@@ -2,8 +2,6 @@
 
 use std::io;
 
-use domain::order::Contents;
-use events::{currency::Currency, ids::UserId};
 use runtime::problem::Problem;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -44,33 +42,12 @@ fn unescape(quoted: &str) -> Option<String> {
     Some(key)
 }
 
-/// SHA-256 of a request to create an order, as parsed. Personal data goes in sealed: the fingerprint is kept
-/// in the log for ever, and must not let anybody try texts out.
-pub fn fingerprint(
-    customer_id: UserId,
-    currency: Currency,
-    contents: &Contents,
-) -> Result<[u8; 32], Problem> {
-    #[derive(Serialize)]
-    struct Canonical<'a> {
-        customer_id: UserId,
-        currency: Currency,
-        lines: &'a [events::order::OrderLine],
-        shipping_address: Option<&'a events::sealed::Sealed>,
-        note: Option<&'a events::sealed::Sealed>,
-        attributes: &'a str,
-    }
-    let canonical = Canonical {
-        customer_id,
-        currency,
-        lines: contents.lines.as_slice(),
-        shipping_address: contents.shipping_address.as_ref(),
-        note: contents.note.as_ref(),
-        attributes: contents.attributes.as_str(),
-    };
+/// SHA-256 of what is asked for, as parsed. Personal data goes in sealed, and passwords not at all: the fingerprint is
+/// kept in the log for ever, and must not let anybody try texts out.
+pub fn fingerprint(asked: &impl Serialize) -> Result<[u8; 32], Problem> {
     let mut digest = Digesting(Sha256::new());
     // Texts, numbers and bytes always become JSON.
-    serde_json::to_writer(io::BufWriter::new(&mut digest), &canonical)
+    serde_json::to_writer(io::BufWriter::new(&mut digest), asked)
         .map_err(|_| Problem::invalid_idempotency_key())?;
     Ok(digest.0.finalize().into())
 }

@@ -14,8 +14,13 @@ pub mod users;
 
 use std::sync::{Arc, OnceLock};
 
-use events::{TraceContext, ids::CorrelationId, timestamp::Timestamp};
-use runtime::{auth::PublicKey, data_keys::DataKeys, etag::IfMatch, problem::Problem};
+use events::{
+    TraceContext,
+    ids::{CorrelationId, UserId},
+    timestamp::Timestamp,
+};
+use runtime::{auth::KeyRing, data_keys::DataKeys, etag::IfMatch, problem::Problem};
+use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::{
@@ -23,7 +28,7 @@ use crate::{
         consequences::Drawn, credentials::Credentials, email_hash::EmailHasher,
         passwords::Passwords, sessions::Sessions, tokens::TokenSigner,
     },
-    shard::{Command, IdempotencyRequest, Request, Shards},
+    shard::{Command, IdempotencyRequest, KeyName, Request, Resource, Shards},
 };
 
 pub use shown::{ChangedOrder, ChangedUser, Done, Registered};
@@ -45,9 +50,9 @@ pub struct Api {
     /// What stands for e-mail addresses in the log.
     pub email_hasher: EmailHasher,
     /// Signs access tokens.
-    pub token_signer: TokenSigner,
+    pub token_signer: Arc<TokenSigner>,
     /// The keys that access tokens are checked with, for everyone to see.
-    pub published_keys: Vec<PublicKey>,
+    pub keys: Arc<KeyRing>,
 }
 
 /// All that commands need, once it is there: a process listens before it can serve, and says what it waits for.
@@ -69,6 +74,25 @@ pub struct Context {
 }
 
 impl Context {
+    /// What names this request, if its client did: sent by `caller` to `resource`, asking for `asked`.
+    fn name(
+        &mut self,
+        caller: Option<UserId>,
+        resource: Resource,
+        asked: &impl Serialize,
+    ) -> Result<Option<IdempotencyRequest>, Problem> {
+        let Some(key) = self.idempotency_key.take() else {
+            return Ok(None);
+        };
+        let fingerprint = idempotency::fingerprint(asked)?;
+        let name = KeyName {
+            caller,
+            resource,
+            key,
+        };
+        Ok(Some(IdempotencyRequest { name, fingerprint }))
+    }
+
     /// A command on the conditions of this request.
     fn request(self, command: Command, idempotency: Option<IdempotencyRequest>) -> Request {
         Request {

@@ -12,10 +12,10 @@ use runtime::{
 };
 
 use super::{
-    Api, ChangedOrder, Context, error, id_of, idempotency, now,
+    Api, ChangedOrder, Context, error, id_of, now,
     read::{self, Contents},
 };
-use crate::shard::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
+use crate::shard::{Accepted, Answer, Command, Refused, Request, Resource};
 
 /// Creates an order for the caller, or for the customer that an admin names. `body` is that of `POST /orders`.
 pub async fn create(
@@ -35,21 +35,12 @@ pub async fn create(
             no_such_customer()
         }
     })?;
-    let idempotency = match context.idempotency_key.take() {
-        Some(key) => {
-            let fingerprint = idempotency::fingerprint(customer_id, new.currency, &contents)?;
-            Some(IdempotencyRequest {
-                caller: caller.user_id,
-                key,
-                fingerprint,
-            })
-        }
-        None => None,
-    };
+    let asked = ("create", customer_id, new.currency, &contents);
+    let idempotency = context.name(Some(caller.user_id), Resource::Orders, &asked)?;
     let scope = idempotency
         .as_ref()
-        .map(|request| (request.caller, request.key.as_str()));
-    let order_id = api.shards.new_order_id(scope).map_err(error::of_refused)?;
+        .map(|request| (caller.user_id, request.name.key.as_str()));
+    let order_id = api.shards.new_order_id(scope);
     let action = Action::Create {
         order_id,
         customer_id,
@@ -65,7 +56,7 @@ pub async fn create(
 pub async fn replace(
     api: &Api,
     caller: Caller,
-    context: Context,
+    mut context: Context,
     id: &str,
     body: Json<'_>,
 ) -> Result<ChangedOrder, Problem> {
@@ -88,8 +79,10 @@ pub async fn replace(
     let (contents, data_key) = seal(api, order.customer_id, contents)
         .await?
         .ok_or_else(Problem::not_found)?;
-    let command = command(id, caller, Action::Update { contents });
-    let answer = submit(api, context.request(command, None)).await?;
+    let action = Action::Update { contents };
+    let idempotency = context.name(Some(caller.user_id), Resource::Order(id), &action)?;
+    let command = command(id, caller, action);
+    let answer = submit(api, context.request(command, idempotency)).await?;
     ChangedOrder::of(answer, data_key, &api.data_keys).await
 }
 
@@ -124,14 +117,15 @@ pub async fn cancel(
 async fn step(
     api: &Api,
     caller: Caller,
-    context: Context,
+    mut context: Context,
     id: &str,
     action: Action,
 ) -> Result<ChangedOrder, Problem> {
     let id = id_of(id)?;
     let data_key = key_of(api, caller, id).await?;
+    let idempotency = context.name(Some(caller.user_id), Resource::Order(id), &action)?;
     let command = command(id, caller, action);
-    let answer = submit(api, context.request(command, None)).await?;
+    let answer = submit(api, context.request(command, idempotency)).await?;
     ChangedOrder::of(answer, data_key, &api.data_keys).await
 }
 

@@ -11,27 +11,29 @@ use runtime::{auth::Caller, json::Json, problem::Problem};
 use uuid::Uuid;
 
 use super::{Api, ChangedUser, Context, Registered, error, id_of, now, read};
-use crate::shard::{Accepted, Answer, Command, Refused, Request};
+use crate::shard::{Accepted, Answer, Command, Refused, Request, Resource};
 
 /// Registers a user. `body` is that of `POST /register`.
-pub async fn register(api: &Api, context: Context, body: Json<'_>) -> Result<Registered, Problem> {
+pub async fn register(
+    api: &Api,
+    mut context: Context,
+    body: Json<'_>,
+) -> Result<Registered, Problem> {
     let new = read::registration(body)?;
     let email_hash = api.email_hasher.hash(&new.email);
-    // The claim decides; asking first spares the hashing.
-    if api
-        .shards
-        .user_of(email_hash)
-        .await
-        .map_err(error::of_refused)?
-        .is_some()
-    {
-        return Err(Problem::address_taken());
+    let idempotency = context.name(None, Resource::Address(email_hash), &"register")?;
+    // The claim decides; asking first spares the hashing. A named request may have been sent before.
+    if idempotency.is_none() {
+        let claimed_by = api.shards.user_of(email_hash).await;
+        if claimed_by.map_err(error::of_refused)?.is_some() {
+            return Err(Problem::address_taken());
+        }
     }
     let (id, credential_id) = (
         api.shards.new_user_id(email_hash),
         CredentialId(Uuid::now_v7()),
     );
-    let prepared = prepare(api, id, credential_id, email_hash, new).await;
+    let prepared = prepare(api, id, credential_id, email_hash, &new).await;
     let outcome = match prepared {
         Ok(registration) => {
             let command = user::Command {
@@ -44,8 +46,8 @@ pub async fn register(api: &Api, context: Context, body: Json<'_>) -> Result<Reg
                 id,
                 command,
             };
-            let submitted = api.shards.submit(context.request(command, None)).await;
-            submitted.map_err(Failed::Refused)
+            let submitted = api.shards.submit(context.request(command, idempotency));
+            submitted.await.map_err(Failed::Refused)
         }
         Err(problem) => Err(Failed::Before(problem)),
     };
@@ -61,11 +63,42 @@ pub async fn register(api: &Api, context: Context, body: Json<'_>) -> Result<Reg
             return Err(failed.into());
         }
     };
+    let user = answer.state.user().ok_or_else(Problem::not_found)?;
+    if user.id != id {
+        // Somebody was registered by a request of this name before: our rows are nobody's.
+        discard(api, id, credential_id).await;
+        if !was_asked_for(api, user, &new).await? {
+            return Err(error::of_refused(Refused::KeyReused));
+        }
+    }
     Ok(Registered {
-        id,
+        id: user.id,
         version: answer.version,
         token: answer.token,
     })
+}
+
+/// Whether a request asks for what this user was registered with. The log does not say: sealed values of two users differ
+/// also where the texts are the same, and of passwords it knows nothing.
+async fn was_asked_for(
+    api: &Api,
+    user: &user::User,
+    new: &read::Registration,
+) -> Result<bool, Problem> {
+    let key = api.data_keys.get(user.id).await;
+    let Some(key) = key.map_err(error::of_data_key)? else {
+        return Ok(false); // Erased since.
+    };
+    let asked = seal(&key, user.id, new)?;
+    let profile = &user.profile;
+    let registered = (&user.email, &profile.name, &profile.phone);
+    if (&asked.email, &asked.name, &asked.phone) != registered || new.locale != profile.locale {
+        return Ok(false);
+    }
+    let stored = api.credentials.password_hash(user.credential_id).await;
+    let stored = stored.map_err(error::of_identity)?;
+    let is_right = api.passwords.is_right(new.password.expose(), stored).await;
+    is_right.map_err(error::of_identity)
 }
 
 enum Failed {
@@ -88,7 +121,7 @@ async fn prepare(
     user_id: UserId,
     credential_id: CredentialId,
     email_hash: EmailHash,
-    new: read::Registration,
+    new: &read::Registration,
 ) -> Result<user::Registration, Problem> {
     let hash = api
         .passwords
@@ -104,19 +137,39 @@ async fn prepare(
         .create(user_id)
         .await
         .map_err(error::of_data_key)?;
-    let seal = |field, text: &str| sealed(&key, user_id, field, text);
+    let sealed = seal(&key, user_id, new)?;
     Ok(user::Registration {
         user_id,
-        email: seal(Field::Email, new.email.as_str())?,
+        email: sealed.email,
         email_hash,
-        name: seal(Field::Name, new.name.as_str())?,
-        phone: new
-            .phone
-            .map(|phone| seal(Field::Phone, phone.as_str()))
-            .transpose()?,
-        locale: new.locale,
+        name: sealed.name,
+        phone: sealed.phone,
+        locale: new.locale.clone(),
         role: Role::User,
         credential_id,
+    })
+}
+
+/// What is personal of a registration, sealed.
+struct SealedRegistration {
+    email: Sealed,
+    name: Sealed,
+    phone: Option<Sealed>,
+}
+
+fn seal(
+    key: &DataKey,
+    user_id: UserId,
+    new: &read::Registration,
+) -> Result<SealedRegistration, Problem> {
+    let seal = |field, text: &str| sealed(key, user_id, field, text);
+    let phone = new.phone.as_ref();
+    Ok(SealedRegistration {
+        email: seal(Field::Email, new.email.as_str())?,
+        name: seal(Field::Name, new.name.as_str())?,
+        phone: phone
+            .map(|phone| seal(Field::Phone, phone.as_str()))
+            .transpose()?,
     })
 }
 
@@ -134,7 +187,7 @@ async fn discard(api: &Api, user_id: UserId, credential_id: CredentialId) {
 pub async fn update_profile(
     api: &Api,
     caller: Caller,
-    context: Context,
+    mut context: Context,
     id: &str,
     body: Json<'_>,
 ) -> Result<ChangedUser, Problem> {
@@ -159,8 +212,10 @@ pub async fn update_profile(
         order_emails: profile.order_emails,
         order_sms: profile.order_sms,
     };
-    let command = command(id, caller, Action::UpdateProfile(patch));
-    let answer = submit(api, context.request(command, None)).await?;
+    let action = Action::UpdateProfile(patch);
+    let idempotency = context.name(Some(caller.user_id), Resource::User(id), &action)?;
+    let command = command(id, caller, action);
+    let answer = submit(api, context.request(command, idempotency)).await?;
     Ok(ChangedUser::of(answer, key))
 }
 
@@ -168,7 +223,7 @@ pub async fn update_profile(
 pub async fn change_role(
     api: &Api,
     caller: Caller,
-    context: Context,
+    mut context: Context,
     id: &str,
     body: Json<'_>,
 ) -> Result<ChangedUser, Problem> {
@@ -178,8 +233,10 @@ pub async fn change_role(
         return Err(Problem::not_found());
     }
     let key = key_of(api, id).await?;
-    let command = command(id, caller, Action::ChangeRole { role });
-    let answer = submit(api, context.request(command, None)).await?;
+    let action = Action::ChangeRole { role };
+    let idempotency = context.name(Some(caller.user_id), Resource::User(id), &action)?;
+    let command = command(id, caller, action);
+    let answer = submit(api, context.request(command, idempotency)).await?;
     // Sessions with the old role end, and its tokens no longer count.
     settled(api, &answer).await?;
     Ok(ChangedUser::of(answer, key))

@@ -3,6 +3,7 @@
 //! is the same ([`body`]); nothing here decides anything.
 
 mod body;
+pub mod nodes;
 mod orders;
 mod users;
 
@@ -19,7 +20,7 @@ use runtime::{
 };
 use tonic::{Request, Response, Status, service::Routes};
 
-use crate::commands::{Api, Context, Slot, error};
+use crate::commands::{Api, Context, Slot, error, idempotency};
 
 /// Every method of this service.
 pub fn methods(slot: Arc<Slot>, tokens: Arc<TokenVerifier>) -> Routes {
@@ -87,6 +88,14 @@ impl Context {
             expected: version.map(|version| IfMatch::Versions(vec![version])),
             ..self
         }
+    }
+
+    /// Under the name that a field gives.
+    fn named(self, key: Option<&str>) -> Result<Self, Problem> {
+        Ok(Self {
+            idempotency_key: key.map(idempotency::key).transpose()?,
+            ..self
+        })
     }
 }
 

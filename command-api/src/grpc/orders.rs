@@ -9,7 +9,7 @@ use runtime::{etag::IfMatch, problem::Problem};
 use tonic::{Request, Response, Status};
 
 use super::{Commands, body, text};
-use crate::commands::{ChangedOrder, Context, idempotency, orders};
+use crate::commands::{ChangedOrder, Context, orders};
 
 #[tonic::async_trait]
 impl OrderService for Commands {
@@ -18,11 +18,7 @@ impl OrderService for Commands {
         request: Request<CreateOrderRequest>,
     ) -> Result<Response<CreateOrderResponse>, Status> {
         self.of_caller(request, |api, caller, context, message| async move {
-            let key = message.idempotency_key.as_deref();
-            let context = Context {
-                idempotency_key: key.map(idempotency::key).transpose()?,
-                ..context
-            };
+            let context = context.named(message.idempotency_key.as_deref())?;
             let body = body::new_order(&message)?;
             let created = orders::create(&api, caller, context, body).await?;
             let (order, consistency_token) = shown(&created)?;
@@ -46,7 +42,7 @@ impl OrderService for Commands {
             };
             let context = Context {
                 expected,
-                ..context
+                ..context.named(message.idempotency_key.as_deref())?
             };
             let body = body::replacement(&message)?;
             let replaced = orders::replace(&api, caller, context, &message.id, body).await?;
@@ -65,6 +61,7 @@ impl OrderService for Commands {
     ) -> Result<Response<SetOrderStatusResponse>, Status> {
         self.of_caller(request, |api, caller, context, message| async move {
             let context = context.expecting(message.expected_version);
+            let context = context.named(message.idempotency_key.as_deref())?;
             let body = body::status_change(&message);
             let moved = orders::set_status(&api, caller, context, &message.id, body).await?;
             let (order, consistency_token) = shown(&moved)?;
@@ -82,6 +79,7 @@ impl OrderService for Commands {
     ) -> Result<Response<CancelOrderResponse>, Status> {
         self.of_caller(request, |api, caller, context, message| async move {
             let context = context.expecting(message.expected_version);
+            let context = context.named(message.idempotency_key.as_deref())?;
             let body = body::reasoned(&message);
             let cancelled = orders::cancel(&api, caller, context, &message.id, body).await?;
             let (order, consistency_token) = shown(&cancelled)?;

@@ -21,6 +21,7 @@ impl UserService for Commands {
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
         self.of_anybody(request, |api, context, message| async move {
+            let context = context.named(message.idempotency_key.as_deref())?;
             let body = body::registration(&message);
             let registered = users::register(&api, context, body).await?;
             Ok(RegisterResponse {
@@ -74,6 +75,7 @@ impl UserService for Commands {
     ) -> Result<Response<UpdateProfileResponse>, Status> {
         self.of_caller(request, |api, caller, context, message| async move {
             let context = context.expecting(message.expected_version);
+            let context = context.named(message.idempotency_key.as_deref())?;
             let body = body::profile(&message)?;
             let changed = users::update_profile(&api, caller, context, &message.id, body).await?;
             let (user, consistency_token) = shown(&changed)?;
@@ -91,6 +93,7 @@ impl UserService for Commands {
     ) -> Result<Response<ChangeRoleResponse>, Status> {
         self.of_caller(request, |api, caller, context, message| async move {
             let context = context.expecting(message.expected_version);
+            let context = context.named(message.idempotency_key.as_deref())?;
             let body = body::new_role(&message);
             let changed = users::change_role(&api, caller, context, &message.id, body).await?;
             let (user, consistency_token) = shown(&changed)?;
@@ -108,6 +111,7 @@ impl UserService for Commands {
     ) -> Result<Response<ChangePasswordResponse>, Status> {
         self.of_caller(request, |api, caller, context, message| async move {
             let context = context.expecting(message.expected_version);
+            let context = context.named(message.idempotency_key.as_deref())?;
             let body = body::password_change(&message);
             let done = accounts::change_password(&api, caller, context, &message.id, body).await?;
             Ok(ChangePasswordResponse {
@@ -124,6 +128,7 @@ impl UserService for Commands {
     ) -> Result<Response<EraseUserResponse>, Status> {
         self.of_caller(request, |api, caller, context, message| async move {
             let context = context.expecting(message.expected_version);
+            let context = context.named(message.idempotency_key.as_deref())?;
             let done = accounts::erase(&api, caller, context, &message.id).await?;
             Ok(EraseUserResponse {
                 version: done.version,

@@ -8,7 +8,10 @@ mod users;
 use runtime::{
     json::Json,
     openapi::{Body, Description, parameters, problem_body, schema},
-    problem::{OUTCOME_UNKNOWN, Problem, STALE_VERSION, UNREADABLE},
+    problem::{
+        IDEMPOTENCY_KEY_IN_FLIGHT, IDEMPOTENCY_KEY_REUSED, INVALID_IDEMPOTENCY_KEY,
+        OUTCOME_UNKNOWN, Problem, STALE_VERSION, UNREADABLE,
+    },
 };
 use serde_json::Value;
 use utoipa::{
@@ -34,9 +37,20 @@ fn command(description: Description, condition: Required) -> Description {
             "The ETag that it must still have; without one, any.",
         ),
     };
-    description
+    named(description)
         .parameter(name, if_match(text).required(condition))
         .problems(&[&UNREADABLE, &STALE_VERSION, &OUTCOME_UNKNOWN])
+}
+
+/// A request that its client may give a name.
+fn named(description: Description) -> Description {
+    description
+        .parameter("IdempotencyKey", idempotency_key())
+        .problems(&[
+            &INVALID_IDEMPOTENCY_KEY,
+            &IDEMPOTENCY_KEY_REUSED,
+            &IDEMPOTENCY_KEY_IN_FLIGHT,
+        ])
 }
 
 fn if_match(description: &str) -> ParameterBuilder {
@@ -53,7 +67,8 @@ fn idempotency_key() -> ParameterBuilder {
         "Idempotency-Key",
         key,
         "The client's name for what it wants, bare or quoted. A repeated request with the same key gets the answer of the \
-         first, for 24 hours, and is done once. Scoped to the caller.",
+         first, for 24 hours, and is done once. Scoped to the caller and to what it is sent \
+         to; at `/register`, to the address.",
     )
     .example(Some("\"basket-17\"".into()))
 }

@@ -145,14 +145,14 @@ struct Key {
 /// `GET /.well-known/jwks.json`
 async fn jwks(api: Serving) -> HttpResponse {
     const CACHEABLE: (&str, &str) = ("cache-control", "public, max-age=300");
-    let keys = api.published_keys.iter().map(|key| Key {
+    let keys = api.keys.published().into_iter().map(|key| Key {
         kty: "EC",
         crv: "P-256",
         alg: "ES256",
         r#use: "sig",
-        kid: key.id.clone(),
-        x: key.x.clone(),
-        y: key.y.clone(),
+        kid: key.id,
+        x: key.x,
+        y: key.y,
     });
     HttpResponse::Ok().insert_header(CACHEABLE).json(KeySet {
         keys: keys.collect(),
@@ -165,21 +165,21 @@ fn path_id(request: &HttpRequest) -> &str {
 }
 
 /// What a request says besides who asks for what, without conditions.
-fn context(request: &HttpRequest, body: &[u8]) -> Context {
-    Context {
+fn context(request: &HttpRequest, body: &[u8]) -> Result<Context, Problem> {
+    Ok(Context {
         expected: None,
-        idempotency_key: None,
+        idempotency_key: idempotency::key(request.headers())?,
         correlation_id: request_id::correlation_id(request),
         traceparent: request_id::traceparent(request.headers()),
         bytes: body.len(),
-    }
+    })
 }
 
 /// The same, on the condition of its `If-Match`.
 fn conditional(request: &HttpRequest, body: &[u8]) -> Result<Context, Problem> {
     Ok(Context {
         expected: IfMatch::of_request(request.headers())?,
-        ..context(request, body)
+        ..context(request, body)?
     })
 }
 

@@ -7,8 +7,8 @@ use runtime::{
     problem::Problem,
 };
 
-use super::{Serving, answer, conditional, idempotency, path_id};
-use crate::commands::{Context, orders};
+use super::{Serving, answer, conditional, path_id};
+use crate::commands::orders;
 
 /// `POST /orders`
 pub async fn create(
@@ -18,10 +18,7 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let caller = Caller::of_request(&request)?;
     let body = json::body(&request, payload, JSON).await?;
-    let context = Context {
-        idempotency_key: idempotency::key(request.headers())?,
-        ..conditional(&request, &body)?
-    };
+    let context = conditional(&request, &body)?;
     let created = orders::create(&api, caller, context, json::parse(&body)?).await?;
     answer::order(StatusCode::CREATED, &created)
 }

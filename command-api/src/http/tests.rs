@@ -1,11 +1,14 @@
 //! What a node answers before it can serve, and where it knows no way. The rest needs the log: it is tested
 //! end to end.
 
+use std::sync::Arc;
+
 use actix_web::{
     App,
     http::StatusCode,
     test::{TestRequest, call_service, init_service, read_body_json},
 };
+use runtime::auth::KeyRing;
 use serde_json::Value;
 
 use super::*;
@@ -13,7 +16,7 @@ use super::*;
 async fn answered(request: TestRequest) -> (StatusCode, Option<String>, Value) {
     let (slot, tokens) = (
         web::Data::new(Slot::new()),
-        web::Data::new(TokenVerifier::new(&[]).unwrap()),
+        web::Data::new(TokenVerifier::new(Arc::new(KeyRing::new(&[]).unwrap()))),
     );
     let app = init_service(App::new().configure(|config| routes(config, &slot, &tokens))).await;
     let response = call_service(&app, request.to_request()).await;

@@ -40,7 +40,7 @@ pub async fn register(
     api: Serving,
 ) -> Result<HttpResponse, Problem> {
     let body = json::body(&request, payload, JSON).await?;
-    let context = context(&request, &body);
+    let context = context(&request, &body)?;
     let registered = users::register(&api, context, json::parse(&body)?).await?;
     let mut response = answer::head(StatusCode::CREATED, registered.version, registered.token);
     response.insert_header((LOCATION, format!("/users/{}", registered.id)));

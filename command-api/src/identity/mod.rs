@@ -4,9 +4,11 @@
 pub mod consequences;
 pub mod credentials;
 pub mod email_hash;
+pub mod node_tokens;
 pub mod passwords;
 pub mod secrets;
 pub mod sessions;
+pub mod token_keys;
 pub mod tokens;
 
 use sqlx::PgPool;

@@ -2,6 +2,7 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -9,6 +10,7 @@ use anyhow::{Context, ensure};
 use events::{StreamVersion, ids::UserId, user::Role};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use p256::pkcs8::{DecodePrivateKey, EncodePublicKey, LineEnding};
+use parking_lot::RwLock;
 use runtime::{
     auth::{Claims, PublicKey, TOKEN_PARTY, TOKEN_TYPE},
     secret_file,
@@ -21,9 +23,14 @@ use super::IdentityError;
 pub const ACCESS_TOKEN_SECONDS: u64 = 15 * 60;
 
 /// Signs access tokens.
-pub struct TokenSigner {
-    header: Header,
-    key: EncodingKey,
+pub struct TokenSigner(RwLock<Arc<SigningKey>>);
+
+/// What tokens are signed with.
+pub(super) struct SigningKey {
+    /// Names the key.
+    pub header: Header,
+    /// The key.
+    pub secret: EncodingKey,
 }
 
 impl TokenSigner {
@@ -40,24 +47,33 @@ impl TokenSigner {
         ensure!(
             published
                 .iter()
-                .any(|key| Some(&key.id) == signer.header.kid.as_ref()),
+                .any(|key| Some(&key.id) == signer.key().header.kid.as_ref()),
             "{}: its public half is not in TOKEN_PUBLIC_KEY_FILE",
             path.display()
         );
         Ok(signer)
     }
 
-    fn from_pem(pem: &str) -> anyhow::Result<Self> {
+    pub(crate) fn from_pem(pem: &str) -> anyhow::Result<Self> {
         // Neither error shows anything of the key.
         let secret = p256::SecretKey::from_pkcs8_pem(pem.trim()).context("not such a key")?;
         let public = PublicKey::from_pem(&secret.public_key().to_public_key_pem(LineEnding::LF)?)?;
         let mut header = Header::new(Algorithm::ES256);
         header.typ = Some(TOKEN_TYPE.to_owned());
         header.kid = Some(public.id);
-        Ok(Self {
-            header,
-            key: EncodingKey::from_ec_pem(pem.trim().as_bytes())?,
-        })
+        let secret = EncodingKey::from_ec_pem(pem.trim().as_bytes())?;
+        Ok(Self(RwLock::new(Arc::new(SigningKey { header, secret }))))
+    }
+
+    /// The key as it is now.
+    pub(super) fn key(&self) -> Arc<SigningKey> {
+        Arc::clone(&self.0.read())
+    }
+
+    /// From now on signs with the key of `other`.
+    pub fn exchange(&self, other: &Self) {
+        let key = other.key();
+        *self.0.write() = key;
     }
 
     /// A token for a user who has just shown who he is, and who was at this version when that was checked.
@@ -82,7 +98,8 @@ impl TokenSigner {
             exp: now + ACCESS_TOKEN_SECONDS,
             jti: Uuid::now_v7(),
         };
-        encode(&self.header, &claims, &self.key)
+        let key = self.key();
+        encode(&key.header, &claims, &key.secret)
             .map_err(|error| IdentityError::Broken(error.to_string()))
     }
 }
@@ -91,7 +108,7 @@ impl TokenSigner {
 mod tests {
     use super::*;
     use p256::{elliptic_curve::Generate, pkcs8::EncodePrivateKey};
-    use runtime::auth::{Caller, TokenVerifier};
+    use runtime::auth::{Caller, KeyRing, TokenVerifier};
 
     #[test]
     fn what_it_signs_is_accepted_under_its_own_key_only() {
@@ -103,7 +120,10 @@ mod tests {
         let signer = TokenSigner::from_pem(&ours.to_pkcs8_pem(LineEnding::LF).unwrap()).unwrap();
         let user_id = UserId(Uuid::from_u128(7));
         let token = signer.sign(user_id, Role::Admin, 1).unwrap();
-        let verified = |key| TokenVerifier::new(&[public(key)]).unwrap().verify(&token);
+        let verified = |key| {
+            let keys = KeyRing::new(&[public(key)]).unwrap();
+            TokenVerifier::new(Arc::new(keys)).verify(&token)
+        };
         assert_eq!(
             verified(&ours),
             Some(Caller {

@@ -8,14 +8,15 @@ use domain::{
     user::{self, UserStream},
 };
 use events::{
-    Actor, EmailEvent, Envelope, Event, Idempotency, Metadata, StreamVersion,
+    EmailEvent, Envelope, Event, Idempotency, Metadata, StreamVersion,
     ids::{CommandId, EventId, UserId},
     timestamp::Timestamp,
 };
 
 use super::{
+    known::{Outcome, Versioned},
     request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request},
-    state::{BrokenSequence, ShardState, Versioned},
+    state::{ShardState, StateError},
 };
 
 /// Names this program in `ce_source`.
@@ -44,12 +45,9 @@ pub fn decide(
     state: &mut ShardState,
     command_id: CommandId,
     request: Request,
-    in_flight: impl Fn(&IdempotencyRequest) -> bool,
-) -> Result<Decision, BrokenSequence> {
-    if let Some(answer) = request
-        .idempotency
-        .as_ref()
-        .and_then(|key| replay(state, key, in_flight))
+) -> Result<Decision, StateError> {
+    if let Some(key) = &request.idempotency
+        && let Some(answer) = replay(state, key, request.command.at())?
     {
         return Ok(Decision::without_events(answer));
     }
@@ -58,20 +56,20 @@ pub fn decide(
     let matches = |version| expected.is_none_or(|condition| condition.matches(version));
     let answer = match request.command {
         Command::Order { id, command } => {
-            let before = state.order(id);
+            let before = state.order(id)?;
             match weigh::<OrderStream>(&before, command, matches, Refused::Order) {
                 Ok(events) => {
                     let apply = |event: &_, metadata: &_| state.apply_order(event, metadata);
                     record(events, before.version, &mut recorder, apply)?;
-                    Ok(Accepted::Order(answer(state.order(id))))
+                    Ok(Accepted::Order(answer(state.order(id)?)))
                 }
                 Err(refused) => Err(refused),
             }
         }
         Command::User { id, command } => {
-            let before = state.user(id);
+            let before = state.user(id)?;
             // Weighed before anything is recorded: they are one decision.
-            let released = release(state, id, &before.state, &command);
+            let released = release(state, id, &before.state, &command)?;
             match weigh::<UserStream>(&before, command, matches, Refused::User) {
                 Ok(events) => {
                     let apply = |event: &_, metadata: &_| state.apply_user(event, metadata);
@@ -80,7 +78,7 @@ pub fn decide(
                         let apply = |event: &_, metadata: &_| state.apply_email(event, metadata);
                         record(events, claim, &mut recorder, apply)?;
                     }
-                    Ok(Accepted::User(answer(state.user(id))))
+                    Ok(Accepted::User(answer(state.user(id)?)))
                 }
                 Err(refused) => Err(refused),
             }
@@ -90,7 +88,7 @@ pub fn decide(
             id,
             command,
         } => {
-            let (claim, before) = (state.email(email_hash), state.user(id));
+            let (claim, before) = (state.email(email_hash)?, state.user(id)?);
             let claiming = email::Command {
                 actor: command.actor,
                 at: command.at,
@@ -109,7 +107,7 @@ pub fn decide(
                     record(claimed, claim.version, &mut recorder, apply)?;
                     let apply = |event: &_, metadata: &_| state.apply_user(event, metadata);
                     record(registered, before.version, &mut recorder, apply)?;
-                    Ok(Accepted::User(answer(state.user(id))))
+                    Ok(Accepted::User(answer(state.user(id)?)))
                 }
                 (Err(refused), _) | (_, Err(refused)) => Err(refused),
             }
@@ -124,11 +122,11 @@ pub fn decide(
 /// What gives the address of a user who is to be erased back, and the version of the claim's stream; nothing when
 /// he is not to be erased, or has no claim here. A claim lies on its user's shard, as both were registered together.
 fn release(
-    state: &ShardState,
+    state: &mut ShardState,
     user_id: UserId,
     before: &user::State,
     command: &user::Command,
-) -> Option<(StreamVersion, Vec<EmailEvent>)> {
+) -> Result<Option<(StreamVersion, Vec<EmailEvent>)>, StateError> {
     let email_hash = match (&command.action, before) {
         (user::Action::Erase, user::State::Active(user)) => user.email_hash,
         (user::Action::Erase, user::State::Erased(user)) => user.email_hash,
@@ -140,9 +138,9 @@ fn release(
             | user::Action::ChangeEmail { .. }
             | user::Action::ChangeRole { .. },
             _,
-        ) => return None,
+        ) => return Ok(None),
     };
-    let claim = state.email(email_hash);
+    let claim = state.email(email_hash)?;
     let releasing = email::Command {
         actor: command.actor,
         at: command.at,
@@ -152,25 +150,29 @@ fn release(
         },
     };
     // The claim of somebody else, who has registered the address since, is his.
-    let events =
-        weigh::<EmailStream>(&claim, releasing, |_| true, |_| Refused::AddressTaken).ok()?;
-    Some((claim.version, events))
+    let events = weigh::<EmailStream>(&claim, releasing, |_| true, |_| Refused::AddressTaken);
+    Ok(events.ok().map(|events| (claim.version, events)))
 }
 
 /// What the log says about the key, if it has seen it.
 fn replay(
-    state: &ShardState,
+    state: &mut ShardState,
     request: &IdempotencyRequest,
-    in_flight: impl Fn(&IdempotencyRequest) -> bool,
-) -> Option<Result<Accepted, Refused>> {
-    let record = state.key(&(request.caller, request.key.clone()))?;
-    Some(if record.fingerprint != request.fingerprint {
+    now: Timestamp,
+) -> Result<Option<Result<Accepted, Refused>>, StateError> {
+    let Some(record) = state.key(&request.name, now)? else {
+        return Ok(None);
+    };
+    Ok(Some(if record.fingerprint != request.fingerprint {
         Err(Refused::KeyReused)
-    } else if in_flight(request) {
+    } else if state.is_in_flight(&request.name) {
         Err(Refused::KeyInFlight)
     } else {
-        Ok(Accepted::Order(answer(record.order.clone())))
-    })
+        Ok(match record.outcome {
+            Outcome::Order(order) => Accepted::Order(answer(order)),
+            Outcome::User(user) => Accepted::User(answer(user)),
+        })
+    }))
 }
 
 /// The order of checks of the HTTP contract: may he (404, 403), is it the expected version (412), do the rules allow it (409).
@@ -197,8 +199,8 @@ fn record<E: Into<Event>>(
     events: Vec<E>,
     mut version: StreamVersion,
     recorder: &mut Recorder,
-    mut apply: impl FnMut(&E, &Metadata) -> Result<(), BrokenSequence>,
-) -> Result<(), BrokenSequence> {
+    mut apply: impl FnMut(&E, &Metadata) -> Result<(), StateError>,
+) -> Result<(), StateError> {
     for event in events {
         version += 1;
         let metadata = recorder.metadata(version);
@@ -227,14 +229,9 @@ struct Recorder {
 
 impl Recorder {
     fn new(command_id: CommandId, request: &Request) -> Self {
-        let (actor, time): (Actor, Timestamp) = match &request.command {
-            Command::Order { command, .. } => (command.actor, command.at),
-            Command::User { command, .. } | Command::Register { command, .. } => {
-                (command.actor, command.at)
-            }
-        };
+        let (actor, time) = (request.command.actor(), request.command.at());
         let idempotency = request.idempotency.as_ref().map(|request| Idempotency {
-            key: request.key.clone(),
+            key: request.name.key.clone(),
             fingerprint: request.fingerprint,
         });
         let template = Metadata {

@@ -1,50 +1,74 @@
 //! Shards: the single writers of the log, and the way for a command to its writer.
 //!
-//! Nothing outside this folder knows how a command becomes a fact; nothing in it knows HTTP.
+//! Nothing outside this folder knows how a command becomes a fact; nothing in it knows HTTP, and only `peers.rs` knows how
+//! another node is reached.
 
+mod batch;
 mod decide;
+mod directory;
+mod here;
 mod ids;
+mod known;
 mod owner;
+mod peers;
+mod question;
 mod request;
+mod routing;
+mod saver;
 mod span;
 mod state;
+mod store;
+mod verify;
+pub mod wire;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     num::NonZero,
+    path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Sender, TrySendError};
-use domain::{order, user};
+use batch::Task;
+use crossbeam_channel::Sender;
+use directory::Directory;
+use domain::user;
 use event_log::{
     KafkaSettings, LogError, Schemas,
     membership::{Membership, Ownership},
     topics,
 };
-use events::{
-    StreamVersion, Topic,
-    ids::{CommandId, EmailHash, OrderId, UserId},
-};
+use events::StreamVersion;
 use metrics::Gauge;
-use owner::{Owner, Task, Work};
+use owner::Owner;
 use parking_lot::{Mutex, RwLock};
+use peers::Peers;
+use routing::{Elsewhere, FORWARDED_MAX};
 use runtime::health::{Component, Health};
-use span::CommandSpan;
-use tokio::sync::{Semaphore, oneshot, watch};
-use uuid::Uuid;
+use store::Opening;
+use tokio::sync::{Semaphore, watch};
 
-use crate::measures::{self, Kind, MEASURES, ShardGauges};
+use crate::{
+    identity::node_tokens::NodeSigner,
+    measures::{self, ShardGauges},
+};
 
+pub use known::{KeyName, Resource};
+pub use owner::StateSettings;
+pub use peers::{Errand, FORWARDED_BYTES_MAX};
+pub use question::{Question, Told};
+#[cfg(test)]
+pub use request::Why;
 pub use request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
+pub use verify::verify;
 
 /// Commands that wait for one shard at most; more are refused.
 const QUEUE_COMMANDS_MAX: usize = 4_096;
@@ -57,10 +81,30 @@ const GIVE_UP_WAIT_MAX: Duration = Duration::from_secs(5);
 const GIVE_UP_CHECK: Duration = Duration::from_millis(2);
 
 const NO_SHARDS: &str = "the group has given this node no shards";
-const QUEUE_FULL: &str = "too many commands are waiting";
-const TOO_LATE: &str = "the shard did not get to the command in time";
 
-/// The way to every shard that this process owns.
+/// Where a node keeps the states of its shards.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StateDirectory {
+    /// The directory for the states of shards, of this node alone. It is a cache of the log: without it, or with one that
+    /// is damaged, the shards are read from the beginning of the log.
+    #[arg(long, env = "COMMAND_API_STATE_DIR")]
+    pub command_api_state_dir: PathBuf,
+    /// How much of the states is held in memory, in MiB, all shards together.
+    #[arg(long, env = "COMMAND_API_STATE_CACHE_MIB", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub command_api_state_cache_mib: u16,
+}
+
+impl StateDirectory {
+    fn of_each(&self, shards: u16) -> StateSettings {
+        let cache_bytes = usize::from(self.command_api_state_cache_mib) * 1024 * 1024;
+        StateSettings {
+            dir: self.command_api_state_dir.clone(),
+            cache_bytes: cache_bytes / usize::from(shards.max(1)),
+        }
+    }
+}
+
+/// The way to every shard: those that this process owns, and those of other nodes.
 #[derive(Clone)]
 pub struct Shards(Arc<Inner>);
 
@@ -77,6 +121,20 @@ struct Inner {
     /// How each shard is, for Prometheus.
     gauges: Vec<ShardGauges>,
     under_way: Gauge,
+    /// How many may be on their way to each shard of another node.
+    room_elsewhere: Vec<Semaphore>,
+    /// The way to other nodes; there from the moment this node is one of them.
+    elsewhere: OnceLock<Elsewhere>,
+}
+
+/// This node, as others know it.
+pub struct Node {
+    /// Its name.
+    pub instance: String,
+    /// Where others reach it: host:port.
+    pub address: String,
+    /// What it proves with that it is one.
+    pub signer: NodeSigner,
 }
 
 /// The way to one owner.
@@ -109,14 +167,15 @@ pub struct Ownerships {
 }
 
 impl Shards {
-    /// Joins the owners of shards as `instance`.
+    /// Joins the owners of shards as `node`. To be called within the runtime that outlives every request.
     pub async fn join(
         kafka: KafkaSettings,
         schemas: Arc<Schemas>,
-        instance: &str,
+        node: Node,
+        state: &StateDirectory,
         health: Health,
     ) -> Result<(Self, Ownerships), LogError> {
-        let count = topics::partition_count(&kafka).await?;
+        let count = topics::check(&kafka).await?;
         let shards = Self(Arc::new(Inner {
             count,
             owned: RwLock::default(),
@@ -125,6 +184,8 @@ impl Shards {
             room: Arc::new(Semaphore::new(UNDER_WAY_BYTES_MAX)),
             gauges: (0..count).map(ShardGauges::of).collect(),
             under_way: metrics::gauge!("command_api_under_way_bytes"),
+            room_elsewhere: (0..count).map(|_| Semaphore::new(FORWARDED_MAX)).collect(),
+            elsewhere: OnceLock::new(),
         }));
         measures::limits(QUEUE_COMMANDS_MAX, UNDER_WAY_BYTES_MAX);
         let (failed, failure) = watch::channel(None);
@@ -136,6 +197,7 @@ impl Shards {
             shards: shards.clone(),
             kafka: kafka.clone(),
             schemas,
+            state: state.of_each(count),
             health,
             ownership,
             failed,
@@ -154,7 +216,19 @@ impl Shards {
             Ownership::Revoked(revoked) => landlord.revoked(&revoked),
             Ownership::Failed(reason) => drop(landlord.failed.send(Some(reason))),
         };
-        let membership = Arc::new(Membership::join(&kafka, instance, Arc::new(listener))?);
+        let membership = Membership::join(
+            &kafka,
+            &node.instance,
+            &node.address,
+            count,
+            Arc::new(listener),
+        )?;
+        let membership = Arc::new(membership);
+        let elsewhere = Elsewhere {
+            directory: Directory::new(Arc::clone(&membership), &node.address, count),
+            peers: Peers::new(node.signer),
+        };
+        drop(shards.0.elsewhere.set(elsewhere));
         // The receiver lives in the listener, which lives in the membership.
         drop(hand_over.send(Arc::clone(&membership)));
         Ok((
@@ -178,146 +252,6 @@ impl Shards {
         let under_way = UNDER_WAY_BYTES_MAX.saturating_sub(inner.room.available_permits());
         inner.under_way.set(under_way as f64);
     }
-
-    /// Carries a command out. The answer comes after the commit.
-    pub async fn submit(&self, request: Request) -> Result<Accepted, Refused> {
-        let kind = Kind::of(&request.command);
-        let answer = self.carry_out(request).await;
-        MEASURES.answered(kind, &answer);
-        answer
-    }
-
-    async fn carry_out(&self, mut request: Request) -> Result<Accepted, Refused> {
-        let count = self.0.count;
-        let (shard, topic) = match &request.command {
-            Command::Order { id, .. } => (ids::shard_of(id, count), Topic::Orders),
-            Command::User { id, .. } => (ids::shard_of(id, count), Topic::Users),
-            Command::Register { email_hash, .. } => {
-                (ids::shard_of(email_hash, count), Topic::Users)
-            }
-        };
-        let bytes = u32::try_from(request.bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.0.room).try_acquire_many_owned(bytes);
-        let room = room.map_err(|_| Refused::Unavailable(QUEUE_FULL))?;
-        let span = CommandSpan::begin(&mut request, topic, shard);
-        let work = Work {
-            request,
-            room,
-            span,
-        };
-        let work = Arc::new(Mutex::new(Some(work)));
-        let (reply, answer) = oneshot::channel();
-        let task = Task::Command {
-            work: Arc::clone(&work),
-            id: CommandId(Uuid::now_v7()),
-            since: Instant::now(),
-            reply,
-        };
-        self.enqueue(shard, task)?;
-        match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
-            Ok(Ok(answered)) => answered,
-            Ok(Err(_dropped)) => Err(Refused::OutcomeUnknown),
-            // Not taken yet, it never will be now, and what it weighed is given back.
-            Err(_late) => Err(match work.lock().take() {
-                Some(work) => {
-                    work.span.given_up();
-                    Refused::Unavailable(TOO_LATE)
-                }
-                None => Refused::OutcomeUnknown,
-            }),
-        }
-    }
-
-    /// An id for a new order: on the shard of (caller, key) where there is a key, else on one of the owned.
-    pub fn new_order_id(&self, key: Option<(UserId, &str)>) -> Result<OrderId, Refused> {
-        let shard = match key {
-            Some((caller, key)) => ids::shard_of_key(caller, key, self.0.count),
-            None => self.any_owned().ok_or(Refused::NotOwner)?,
-        };
-        Ok(ids::draw_order(shard, self.0.count))
-    }
-
-    /// An id for the user who claims this address: on the address's shard.
-    pub fn new_user_id(&self, email: EmailHash) -> UserId {
-        ids::draw_user(ids::shard_of(email, self.0.count), self.0.count)
-    }
-
-    /// The user who has claimed this address.
-    pub async fn user_of(&self, email: EmailHash) -> Result<Option<KnownUser>, Refused> {
-        let shard = ids::shard_of(email, self.0.count);
-        let claimed_by = self
-            .read(shard, move |state| state.email(email).state.claimed_by())
-            .await?;
-        match claimed_by {
-            Some(id) => self.user(id).await,
-            None => Ok(None),
-        }
-    }
-
-    /// The user of this id, unless erased.
-    pub async fn user(&self, id: UserId) -> Result<Option<KnownUser>, Refused> {
-        let shard = ids::shard_of(id, self.0.count);
-        let known = self.read(shard, move |state| state.user(id)).await?;
-        let version = known.version;
-        Ok(match known.state {
-            user::State::Active(user) => Some(KnownUser { user, version }),
-            user::State::NotRegistered | user::State::Erased(_) => None,
-        })
-    }
-
-    /// Whether there was a user of this id who is erased.
-    pub async fn is_erased(&self, id: UserId) -> Result<bool, Refused> {
-        let shard = ids::shard_of(id, self.0.count);
-        let state = self.read(shard, move |state| state.user(id).state).await?;
-        Ok(matches!(state, user::State::Erased(_)))
-    }
-
-    /// The order of this id as it is now.
-    pub async fn order(&self, id: OrderId) -> Result<order::State, Refused> {
-        self.read(ids::shard_of(id, self.0.count), move |state| {
-            state.order(id).state
-        })
-        .await
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        shard: u16,
-        read: impl FnOnce(&state::ShardState) -> T + Send + 'static,
-    ) -> Result<T, Refused> {
-        let (reply, answer) = oneshot::channel();
-        let task = Task::Read(Box::new(move |state| drop(reply.send(state.map(read)))));
-        self.enqueue(shard, task)?;
-        match tokio::time::timeout(COMMAND_DEADLINE, answer).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(_)) | Err(_) => Err(Refused::Unavailable(TOO_LATE)),
-        }
-    }
-
-    fn enqueue(&self, shard: u16, task: Task) -> Result<(), Refused> {
-        let owned = self.0.owned.read();
-        let way = owned.get(&shard).ok_or(Refused::NotOwner)?;
-        way.queue.try_send(task).map_err(|refused| match refused {
-            TrySendError::Full(_) => Refused::Unavailable(QUEUE_FULL),
-            TrySendError::Disconnected(_) => Refused::NotOwner,
-        })
-    }
-
-    /// A shard for a new stream: one that is being served, if any is. Not every one takes part: each core can keep one
-    /// transaction busy, and more shards than that only make the transactions smaller.
-    fn any_owned(&self) -> Option<u16> {
-        let owned = self.0.owned.read();
-        let serving = owned
-            .iter()
-            .filter(|(_, way)| way.serving.load(Ordering::Acquire));
-        let mut shards: Vec<u16> = serving.map(|(shard, _)| *shard).collect();
-        if shards.is_empty() {
-            shards.extend(owned.keys());
-        }
-        shards.truncate(self.0.cores);
-        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
-        shards.get(turn.checked_rem(shards.len())?).copied()
-    }
 }
 
 impl Ownerships {
@@ -340,6 +274,7 @@ struct Landlord {
     shards: Shards,
     kafka: KafkaSettings,
     schemas: Arc<Schemas>,
+    state: StateSettings,
     health: Health,
     ownership: Component,
     failed: watch::Sender<Option<String>>,
@@ -371,6 +306,8 @@ impl Landlord {
         let (stop, serving) = (Arc::default(), Arc::default());
         let owner = Owner {
             shard,
+            shards: self.shards.0.count,
+            state: self.state.clone(),
             kafka: self.kafka.clone(),
             schemas: Arc::clone(&self.schemas),
             membership: Arc::clone(membership),
@@ -378,11 +315,13 @@ impl Landlord {
             stop: Arc::clone(&stop),
             serving: Arc::clone(&serving),
             health: self.health.component(format!("shard {shard}")),
+            opening: Cell::new(Opening::Checked),
         };
         // Not ready from this moment on, so that readiness never flickers.
         owner.health.waiting("taking the shard up");
         let dies = PanicAlarm {
             shard,
+            state: self.state.dir.clone(),
             failed: self.failed.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -431,12 +370,19 @@ impl Landlord {
 /// Says so when the thread that holds it panics.
 struct PanicAlarm {
     shard: u16,
+    state: PathBuf,
     failed: watch::Sender<Option<String>>,
 }
 
 impl Drop for PanicAlarm {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            // Whatever in the store led there, the next process does not meet it again.
+            drop(store::throw_away(
+                &self.state,
+                self.shard,
+                &"its owner panicked",
+            ));
             drop(
                 self.failed
                     .send(Some(format!("the owner of shard {} panicked", self.shard))),

@@ -13,8 +13,8 @@
 //! of what the shard knew is used again; no writer is opened unless the group has just confirmed the ownership.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Range,
+    cell::Cell,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,28 +27,21 @@ use event_log::{
     KafkaSettings, LogError, Schemas,
     membership::Membership,
     record::Place,
-    replay::replay_shard,
+    replay::{Progress, replay_shard},
     writer::{ShardWriter, WriteError},
 };
-use events::{Envelope, Topic, ids::CommandId};
-use parking_lot::Mutex;
-use runtime::{consistency::ConsistencyToken, health::Component};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use runtime::health::Component;
 
 use crate::measures::MEASURES;
 
 use super::{
-    decide::decide,
-    request::{Accepted, IdempotencyRequest, Refused, Request},
-    span::{CommandSpan, Transaction},
-    state::ShardState,
+    batch::{Batch, InDoubt, Task},
+    ids,
+    request::Why,
+    state::{ShardState, StateError},
+    store::{self, LastEvent, Opening, Reflected},
 };
 
-/// Commands in one transaction at most.
-const BATCH_COMMANDS_MAX: usize = 2_000;
-/// Bytes of the bodies of the commands in one transaction, beyond which no further command is added to it: so many are
-/// delivered well within the time that a transaction has.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How often an idle owner looks whether it is to stop.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 /// The waits between attempts to take a shard up.
@@ -57,61 +50,20 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long the group's word is good for answers that need no transaction: half of the shortest session that
 /// Kafka allows, counted from before it was asked. Nobody else can have become the owner within it.
 const CONFIRMATION_AGE_MAX: Duration = Duration::from_secs(3);
-/// Why a command that was not recorded is to be sent again.
-const READ_AGAIN: &str = "the shard is being read again";
-/// Why something that needs no event is to be asked again.
-const NOT_CONFIRMED: &str = "it cannot be confirmed now that this node owns the shard";
-
-/// Is given what the shard knows, or why it does not say.
-pub type Question = Box<dyn FnOnce(Result<&ShardState, Refused>) + Send>;
-
-/// A command on its way.
-pub struct Work {
-    /// What to do.
-    pub request: Request,
-    /// What it weighs of all that may be under way.
-    pub room: OwnedSemaphorePermit,
-    /// Ends with its answer.
-    pub span: CommandSpan,
-}
-
-/// What a shard is given to do.
-pub enum Task {
-    /// A command, and where its answer goes.
-    Command {
-        /// What to do, taken by whoever comes first: the owner that does it, or the caller that gives it up.
-        work: Arc<Mutex<Option<Work>>>,
-        /// Names the command in the log.
-        id: CommandId,
-        /// When it was put into the queue.
-        since: Instant,
-        /// Where the answer goes. Dropped without one, the outcome is unknown.
-        reply: oneshot::Sender<Result<Accepted, Refused>>,
-    },
-    /// A question about what the shard knows.
-    Read(Question),
-}
-
-impl Task {
-    /// Answers that nothing was done.
-    pub fn refuse(self, why: &'static str) {
-        match self {
-            Self::Command { work, reply, .. } => {
-                if let Some(work) = work.lock().take() {
-                    work.span.given_up();
-                }
-                // Whoever no longer waits for an answer does not miss it.
-                drop(reply.send(Err(Refused::Unavailable(why))));
-            }
-            Self::Read(read) => read(Err(Refused::Unavailable(why))),
-        }
-    }
-}
+/// Events between two hand-overs to the store while a shard is read.
+const READ_TOGETHER: u64 = 1_000;
+/// How often an owner that reads says how far it is: in its health, and in the log.
+const SHOW_PROGRESS_EVERY: Duration = Duration::from_millis(500);
+const LOG_PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 /// The owner of one shard, for as long as the group says so.
 pub struct Owner {
     /// The shard.
     pub shard: u16,
+    /// How many there are.
+    pub shards: u16,
+    /// Where its state is kept, and how much of it in memory.
+    pub state: StateSettings,
     /// Where the log is.
     pub kafka: KafkaSettings,
     /// The schemas.
@@ -126,6 +78,17 @@ pub struct Owner {
     pub serving: Arc<AtomicBool>,
     /// How the shard is.
     pub health: Component,
+    /// How the file of its state is opened next.
+    pub opening: Cell<Opening>,
+}
+
+/// Where the states of shards are kept.
+#[derive(Debug, Clone)]
+pub struct StateSettings {
+    /// The directory of their files.
+    pub dir: PathBuf,
+    /// Memory for what is known of things, for one shard.
+    pub cache_bytes: usize,
 }
 
 /// Why an owner cannot go on as it is.
@@ -138,6 +101,18 @@ enum StepDown {
     Unconfirmed(LogError),
     /// Something failed; what the shard knew is no longer to be trusted.
     Failed(String),
+    /// Nor is what is in its store.
+    Distrusted(String),
+}
+
+impl From<StateError> for StepDown {
+    fn from(error: StateError) -> Self {
+        if error.is_damage() {
+            Self::Distrusted(error.to_string())
+        } else {
+            Self::Failed(error.to_string())
+        }
+    }
 }
 
 impl From<LogError> for StepDown {
@@ -152,35 +127,20 @@ impl From<WriteError> for StepDown {
     }
 }
 
-/// The last event in each topic of the shard: a read model that has it shows all that the shard knows.
-type Reached = BTreeMap<Topic, i64>;
-
 /// What an owner holds from taking a shard up until stepping down.
 struct Term {
     writer: ShardWriter,
     state: ShardState,
-    reached: Reached,
+    /// The last event in each topic of the shard: a read model that has it shows all that the shard knows.
+    reached: Reflected,
     /// When the group was last asked, and said, that the shard is ours.
     confirmed: Instant,
-}
-
-/// Commands whose transaction ended in an error: the log will say.
-type InDoubt = HashMap<CommandId, Pending>;
-
-struct Pending {
-    answer: Accepted,
-    reply: oneshot::Sender<Result<Accepted, Refused>>,
-    span: CommandSpan,
-    /// How many events it has.
-    events: usize,
-    /// Where the log holds them, as far as it was read.
-    recorded: Vec<Place>,
 }
 
 impl Owner {
     /// Owns the shard until it is given up. To be run on a thread of its own.
     pub fn run(self) {
-        let mut in_doubt = InDoubt::new();
+        let mut in_doubt = InDoubt::default();
         let mut wait = RETRY_WAIT_MIN;
         while !self.stopped() {
             match self.term(&mut in_doubt, &mut wait) {
@@ -193,14 +153,12 @@ impl Owner {
                     self.health
                         .waiting(format!("the group to say who owns the shard: {error}"));
                 }
-                StepDown::Failed(reason) => {
-                    tracing::warn!(
-                        shard = self.shard,
-                        reason,
-                        "stepped down; the shard will be read again"
-                    );
-                    MEASURES.step_downs.increment(1);
-                    self.health.waiting(reason);
+                StepDown::Failed(reason) => self.stepped_down(reason),
+                StepDown::Distrusted(reason) => {
+                    if let Err(error) = store::throw_away(&self.state.dir, self.shard, &reason) {
+                        tracing::error!(shard = self.shard, %error, "the state store cannot be removed");
+                    }
+                    self.stepped_down(reason);
                 }
             }
             self.pause(wait);
@@ -208,9 +166,19 @@ impl Owner {
         }
         // Whatever is still in doubt is answered as such: its reply is dropped.
         for task in self.tasks.try_iter() {
-            task.refuse("the shard moves to another node");
+            task.refuse(Why::Moves);
         }
         self.health.remove();
+    }
+
+    fn stepped_down(&self, reason: String) {
+        tracing::warn!(
+            shard = self.shard,
+            reason,
+            "stepped down; the shard will be read again"
+        );
+        MEASURES.step_downs.increment(1);
+        self.health.waiting(reason);
     }
 
     /// One term of ownership, from confirming it to stepping down.
@@ -241,48 +209,87 @@ impl Owner {
         }
         // First the fence, then the reading: nobody can write behind our back any more.
         let writer = ShardWriter::open(&self.kafka, Arc::clone(&self.schemas), self.shard)?;
-        // What an earlier attempt had read is read again.
-        in_doubt
-            .values_mut()
-            .for_each(|pending| pending.recorded.clear());
-        let mut state = ShardState::default();
-        let mut reached = Reached::new();
-        let mut broken = None;
-        let events = replay_shard(
-            &self.kafka,
-            &self.schemas,
-            self.shard,
-            &|| !self.stopped(),
-            |recorded| {
-                let (command, place) = (recorded.envelope.metadata.command_id, recorded.place);
-                reached.insert(place.topic, place.offset);
-                if broken.is_none() {
-                    broken = state
-                        .apply(recorded.envelope)
-                        .err()
-                        .map(|error| format!("{place}: {error}"));
-                }
-                if let Some(pending) = in_doubt.get_mut(&command) {
-                    pending.recorded.push(place);
-                }
-            },
-        )?;
-        if let Some(broken) = broken {
-            return Err(StepDown::Failed(broken));
-        }
-        for (_, pending) in in_doubt.drain() {
-            pending.answer();
-        }
+        let cache_bytes = self.state.cache_bytes;
+        let (dir, opening) = (&self.state.dir, self.opening.get());
+        let mut state = ShardState::open(dir, self.shard, self.shards, opening, cache_bytes)?;
+        self.opening.set(Opening::AsLeft);
+        let (reached, events) = self.read_on(&mut state, in_doubt)?;
+        in_doubt.answer();
         let took = confirmed.elapsed();
         let duration_ms = took.as_millis() as u64;
         tracing::info!(shard = self.shard, events, duration_ms, "took the shard up");
         MEASURES.take_up.record(took);
+        MEASURES.replayed.increment(events);
         Ok(Term {
             writer,
             state,
             reached,
             confirmed,
         })
+    }
+
+    /// Reads from where the store ends to the end of the log; says how far that is, and how many events it took.
+    fn read_on(
+        &self,
+        state: &mut ShardState,
+        in_doubt: &mut InDoubt,
+    ) -> Result<(Reflected, u64), StepDown> {
+        let mut reached = state.reflected().clone();
+        let is_new = reached.is_empty();
+        // The log must hold what the store has seen of it last.
+        let mut expected = reached.clone();
+        let from = expected
+            .iter()
+            .map(|(topic, last)| (*topic, last.offset))
+            .collect();
+        let mut applied = 0;
+        let mut shown = Shown::new(self);
+        let events = replay_shard(
+            &self.kafka,
+            &self.schemas,
+            self.shard,
+            &from,
+            &mut |progress| shown.go_on(progress),
+            |recorded| {
+                let (place, metadata) = (recorded.place, &recorded.envelope.metadata);
+                let last = LastEvent {
+                    offset: place.offset,
+                    id: metadata.event_id,
+                };
+                // Before all else: the store may have it already.
+                in_doubt.found(metadata.command_id, place);
+                if let Some(seen) = expected.remove(&place.topic) {
+                    return if seen == last {
+                        Ok(())
+                    } else {
+                        Err(other_log())
+                    };
+                }
+                if ids::shard_of(recorded.envelope.event.stream_id(), self.shards) != self.shard {
+                    return Err(StepDown::Failed(other_count(place, self.shards)));
+                }
+                let applying = state.apply(recorded.envelope);
+                applying.map_err(|error| {
+                    // Read from its beginning, it is the log that is wrong.
+                    let why = match is_new && matches!(error, StateError::Broken(_)) {
+                        true => StepDown::Failed(error.to_string()),
+                        false => StepDown::from(error),
+                    };
+                    why.at(place)
+                })?;
+                reached.insert(place.topic, last);
+                applied += 1;
+                if applied % READ_TOGETHER == 0 {
+                    state.committed(reached.clone())?;
+                }
+                Ok(())
+            },
+        )?;
+        if !expected.is_empty() {
+            return Err(other_log());
+        }
+        state.committed(reached.clone())?;
+        Ok((reached, events))
     }
 
     /// Asks the group, and says when: the answer holds from then on for as long as a session lasts.
@@ -304,17 +311,15 @@ impl Owner {
             };
             // While the markers of the last transaction are written, the next one gathers.
             std::thread::sleep(term.writer.rest());
-            term.state
-                .forget_keys(time::OffsetDateTime::now_utc().into());
             if let Task::Command { since, .. } = &first {
                 MEASURES.queue_wait.record(since.elapsed());
             }
             let mut batch = Batch::default();
             let mut next = Some(first);
             while let Some(task) = next {
-                if let Err(broken) = batch.take(task, &mut term.state) {
-                    batch.refuse(READ_AGAIN);
-                    return Err(StepDown::Failed(broken));
+                if let Err(error) = batch.take(task, &mut term.state) {
+                    batch.refuse(Why::ReadAgain);
+                    return Err(error.into());
                 }
                 next = match batch.is_full() {
                     true => None,
@@ -342,11 +347,11 @@ impl Owner {
                     // No reason to give up a writer that nobody has fenced.
                     Err(StepDown::Unconfirmed(error)) => {
                         tracing::debug!(shard = self.shard, %error, "not confirmed");
-                        batch.refuse(NOT_CONFIRMED);
+                        batch.refuse(Why::NotConfirmed);
                         return Ok(());
                     }
                     Err(step_down) => {
-                        batch.refuse(READ_AGAIN);
+                        batch.refuse(Why::ReadAgain);
                         return Err(step_down);
                     }
                 }
@@ -363,14 +368,21 @@ impl Owner {
             };
             MEASURES.commit.record(started.elapsed());
             for (envelope, offset) in batch.events.iter().zip(&offsets) {
-                term.reached
-                    .insert(envelope.event.event_type().topic(), *offset);
+                let last = LastEvent {
+                    offset: *offset,
+                    id: envelope.metadata.event_id,
+                };
+                let topic = envelope.event.event_type().topic();
+                term.reached.insert(topic, last);
             }
             batch.set_tokens(self.shard, &offsets);
         }
         let wrote = !batch.events.is_empty();
         batch.set_other_tokens(self.shard, &term.reached);
-        batch.answer(&term.state);
+        batch.answer(&mut term.state)?;
+        if wrote {
+            term.state.committed(term.reached.clone())?;
+        }
         if wrote && term.writer.lost_a_connection() {
             return Err(StepDown::Failed("a connection to Kafka broke".to_owned()));
         }
@@ -390,196 +402,61 @@ impl Owner {
     }
 }
 
-/// What one transaction will hold, and what is to be said after it.
-#[derive(Default)]
-struct Batch {
-    events: Vec<Envelope>,
-    replies: Vec<Reply>,
-    reads: Vec<Question>,
-    bytes: usize,
-}
-
-struct Reply {
-    id: CommandId,
-    /// Which of the batch's events are this command's.
-    events: Range<usize>,
-    answer: Result<Accepted, Refused>,
-    reply: oneshot::Sender<Result<Accepted, Refused>>,
-    key: Option<IdempotencyRequest>,
-    span: CommandSpan,
-    /// Given back with the answer.
-    _room: OwnedSemaphorePermit,
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.replies.len() + self.reads.len() >= BATCH_COMMANDS_MAX || self.bytes >= BATCH_BYTES_MAX
-    }
-
-    /// Decides a command; the error says why the shard cannot be trusted any more.
-    fn take(&mut self, task: Task, state: &mut ShardState) -> Result<(), String> {
-        let (work, id, reply) = match task {
-            Task::Read(read) => {
-                self.reads.push(read);
-                return Ok(());
-            }
-            Task::Command {
-                work, id, reply, ..
-            } => match work.lock().take() {
-                Some(work) => (work, id, reply),
-                None => return Ok(()), // Given up by its caller, who said that nothing was done.
-            },
-        };
-        let Work {
-            request,
-            room,
-            mut span,
-        } = work;
-        let key = request.idempotency.clone();
-        let replies = &self.replies;
-        let in_flight = |wanted: &IdempotencyRequest| {
-            replies.iter().any(|reply| {
-                !reply.events.is_empty()
-                    && reply
-                        .key
-                        .as_ref()
-                        .is_some_and(|key| key.caller == wanted.caller && key.key == wanted.key)
-            })
-        };
-        let decision = match decide(state, id, request, in_flight) {
-            Ok(decision) => decision,
-            Err(broken) => {
-                drop(reply.send(Err(Refused::Unavailable(READ_AGAIN))));
-                return Err(broken.to_string());
-            }
-        };
-        span.decided();
-        self.bytes += room.num_permits();
-        let first = self.events.len();
-        self.events.extend(decision.events);
-        let events = first..self.events.len();
-        self.replies.push(Reply {
-            id,
-            events,
-            answer: decision.answer,
-            reply,
-            key,
-            span,
-            _room: room,
-        });
-        Ok(())
-    }
-
-    fn set_tokens(&mut self, shard: u16, offsets: &[i64]) {
-        for reply in &mut self.replies {
-            let last = self
-                .events
-                .get(reply.events.clone())
-                .and_then(<[Envelope]>::last);
-            let offset = offsets.get(reply.events.clone()).and_then(<[i64]>::last);
-            if let (Some(last), Some(offset), Ok(accepted)) = (last, offset, &mut reply.answer) {
-                accepted.set_token(token(last.event.event_type().topic(), shard, *offset));
-            }
-        }
-    }
-
-    /// Answers without events of their own, replayed ones among them, rest on events that are there already.
-    fn set_other_tokens(&mut self, shard: u16, reached: &Reached) {
-        for reply in self
-            .replies
-            .iter_mut()
-            .filter(|reply| reply.events.is_empty())
-        {
-            if let Ok(accepted) = &mut reply.answer
-                && let Some(offset) = reached.get(&accepted.topic())
-            {
-                accepted.set_token(token(accepted.topic(), shard, *offset));
-            }
-        }
-    }
-
-    fn answer(self, state: &ShardState) {
-        let transaction = Transaction {
-            events: self.events.len(),
-            commands: self.replies.len(),
-        };
-        for reply in self.replies {
-            reply.span.answered(&reply.answer, Some(transaction));
-            drop(reply.reply.send(reply.answer));
-        }
-        for read in self.reads {
-            read(Ok(state));
-        }
-    }
-
-    /// Nothing of the batch was sent to the log, so nothing was done.
-    fn refuse(self, why: &'static str) {
-        for reply in self.replies {
-            let refused = Err(Refused::Unavailable(why));
-            reply.span.answered(&refused, None);
-            drop(reply.reply.send(refused));
-        }
-        for read in self.reads {
-            read(Err(Refused::Unavailable(why)));
-        }
-    }
-
-    /// The transaction failed: commands with events wait for what the log says; the others were decided on
-    /// a state that is not to be trusted, and can be sent again.
-    fn put_in_doubt(mut self, in_doubt: &mut InDoubt) {
-        let (written, others) = std::mem::take(&mut self.replies)
-            .into_iter()
-            .partition(|reply| reply.answer.is_ok() && !reply.events.is_empty());
-        self.replies = others;
-        self.refuse(READ_AGAIN);
-        let written: Vec<Reply> = written;
-        for Reply {
-            id,
-            events,
-            answer,
-            reply,
-            span,
-            ..
-        } in written
-        {
-            if let Ok(answer) = answer {
-                let pending = Pending {
-                    answer,
-                    reply,
-                    span,
-                    events: events.len(),
-                    recorded: Vec::new(),
-                };
-                in_doubt.insert(id, pending);
-            }
+impl StepDown {
+    /// The same, with the place in the log where it was met.
+    fn at(self, place: Place) -> Self {
+        match self {
+            Self::Failed(reason) => Self::Failed(format!("{place}: {reason}")),
+            Self::Distrusted(reason) => Self::Distrusted(format!("{place}: {reason}")),
+            other @ (Self::Stopped | Self::NotOwner | Self::Unconfirmed(_)) => other,
         }
     }
 }
 
-impl Pending {
-    /// Says what the log says, once the shard was read to its end.
-    fn answer(mut self) {
-        let answer = match self.recorded.last() {
-            Some(last) if self.recorded.len() == self.events => {
-                let token = token(last.topic, last.partition, last.offset);
-                self.answer.set_token(token);
-                Ok(self.answer)
-            }
-            Some(last) => {
-                tracing::error!(at = %last, "the log holds a part of a command");
-                Err(Refused::OutcomeUnknown)
-            }
-            None => Err(Refused::Unavailable("the command was not recorded")),
-        };
-        self.span.answered(&answer, None);
-        drop(self.reply.send(answer));
-    }
+/// The store was made from another log, or this one was cut off.
+fn other_log() -> StepDown {
+    let reason = "the log does not hold what the state store has seen of it last";
+    StepDown::Distrusted(reason.to_owned())
 }
 
-fn token(topic: Topic, partition: u16, offset: i64) -> ConsistencyToken {
-    ConsistencyToken {
-        topic,
-        partition,
-        offset,
+/// The topics were given another number of partitions after they had been written to.
+fn other_count(place: Place, shards: u16) -> String {
+    format!(
+        "the stream of {place} does not belong into that partition where there are {shards}: the number of partitions was \
+         changed, which it can never be; make the topics anew with the former one and copy their records"
+    )
+}
+
+/// Says how far the reading of a shard is.
+struct Shown<'a> {
+    owner: &'a Owner,
+    shown: Instant,
+    logged: Instant,
+}
+
+impl<'a> Shown<'a> {
+    fn new(owner: &'a Owner) -> Self {
+        let now = Instant::now();
+        Self {
+            owner,
+            shown: now,
+            logged: now,
+        }
+    }
+
+    /// Whether to go on.
+    fn go_on(&mut self, progress: Progress) -> bool {
+        let Progress { done, total } = progress;
+        if total > 0 && self.shown.elapsed() >= SHOW_PROGRESS_EVERY {
+            self.shown = Instant::now();
+            let percent = done * 100 / total;
+            let text = format!("reading the shard: {percent} % of {total} records");
+            self.owner.health.waiting(text);
+        }
+        if total > 0 && self.logged.elapsed() >= LOG_PROGRESS_EVERY {
+            self.logged = Instant::now();
+            tracing::info!(shard = self.owner.shard, done, total, "reading the shard");
+        }
+        !self.owner.stopped()
     }
 }

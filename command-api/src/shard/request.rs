@@ -2,13 +2,17 @@
 
 use domain::{order, user};
 use events::{
-    StreamVersion, Topic, TraceContext,
+    Actor, StreamVersion, Topic, TraceContext,
     ids::{CorrelationId, EmailHash, OrderId, UserId},
+    timestamp::Timestamp,
 };
 use runtime::{consistency::ConsistencyToken, etag::IfMatch};
+use serde::{Deserialize, Serialize};
+
+use super::known::KeyName;
 
 /// A command, and the conditions under which it was sent.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// What to do.
     pub command: Command,
@@ -25,7 +29,7 @@ pub struct Request {
 }
 
 /// What to do, and with which stream.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Something with an order.
     Order {
@@ -52,19 +56,35 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// On whose behalf.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::Order { command, .. } => command.actor,
+            Self::User { command, .. } | Self::Register { command, .. } => command.actor,
+        }
+    }
+
+    /// When it was received.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Order { command, .. } => command.at,
+            Self::User { command, .. } | Self::Register { command, .. } => command.at,
+        }
+    }
+}
+
 /// An idempotency key as a request carries it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdempotencyRequest {
-    /// Who sent it: keys of different callers never meet.
-    pub caller: UserId,
-    /// The key, unquoted.
-    pub key: String,
+    /// The client's name for the command, and where it counts.
+    pub name: KeyName,
     /// SHA-256 of the parsed request.
     pub fingerprint: [u8; 32],
 }
 
 /// What became of a command that was not refused.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer<State> {
     /// The stream's state after the command.
     pub state: State,
@@ -75,7 +95,7 @@ pub struct Answer<State> {
 }
 
 /// What became of a command that was not refused, by kind of stream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accepted {
     /// The order after the command.
     Order(Answer<order::State>),
@@ -109,7 +129,7 @@ impl Accepted {
 }
 
 /// Why a command was not carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refused {
     /// Unknown, or somebody else's.
     #[error("not found")]
@@ -140,11 +160,40 @@ pub enum Refused {
     KeyInFlight,
     /// Nothing was done; it may be sent again.
     #[error("unavailable: {0}")]
-    Unavailable(&'static str),
-    /// Nothing was done, because the shard is another node's; sent to that one, it may be.
+    Unavailable(Why),
+    /// Nothing was done, because the shard is a node's to which this one cannot forward; sent to that one, it may be.
     #[error("this node does not own the shard")]
     NotOwner,
     /// Whether it was done is not known.
     #[error("outcome unknown")]
     OutcomeUnknown,
 }
+
+/// Why nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Why {
+    /// The queue, or the room for commands under way, is full.
+    #[error("too many commands are waiting")]
+    QueueFull,
+    /// Nobody took it from the queue in time.
+    #[error("the shard did not get to the command in time")]
+    TooLate,
+    /// An error, after which nothing that the shard knew is used again.
+    #[error("the shard is being read again")]
+    ReadAgain,
+    /// What needs no event needs the group's word.
+    #[error("it cannot be confirmed now that this node owns the shard")]
+    NotConfirmed,
+    /// The group takes the shard from this node.
+    #[error("the shard moves to another node")]
+    Moves,
+    /// Its transaction failed, and the log does not have it.
+    #[error("the command was not recorded")]
+    NotRecorded,
+    /// The shard is another node's, and until the deadline none was found that serves it.
+    #[error("the shard is changing hands")]
+    NoOwner,
+}
+
+#[cfg(test)]
+mod tests;

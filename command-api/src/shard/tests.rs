@@ -18,11 +18,13 @@ use uuid::Uuid;
 
 use super::{
     decide::{Decision, decide},
+    known::{KeyName, Resource},
     request::{Accepted, Command, IdempotencyRequest, Refused, Request},
     state::ShardState,
+    store::{Opening, Reflected},
 };
 
-const OWNER: UserId = UserId(Uuid::from_u128(1));
+pub(super) const OWNER: UserId = UserId(Uuid::from_u128(1));
 const STRANGER: UserId = UserId(Uuid::from_u128(2));
 const ORDER: OrderId = OrderId(Uuid::from_u128(3));
 const ADDRESS: EmailHash = EmailHash([4; 32]);
@@ -78,6 +80,11 @@ fn order_request(actor: Actor, action: Action) -> Request {
     }
 }
 
+/// A customer's order.
+pub(super) fn create_request(customer: UserId) -> Request {
+    order_request(user_actor(customer), create(ORDER))
+}
+
 fn keyed(order_id: OrderId, fingerprint: u8) -> Request {
     let mut request = order_request(user_actor(OWNER), create(order_id));
     let Command::Order { id, .. } = &mut request.command else {
@@ -85,11 +92,18 @@ fn keyed(order_id: OrderId, fingerprint: u8) -> Request {
     };
     *id = order_id;
     request.idempotency = Some(IdempotencyRequest {
-        caller: OWNER,
-        key: "k".to_owned(),
+        name: key_of(Some(OWNER), Resource::Orders),
         fingerprint: [fingerprint; 32],
     });
     request
+}
+
+fn key_of(caller: Option<UserId>, resource: Resource) -> KeyName {
+    KeyName {
+        caller,
+        resource,
+        key: "k".to_owned(),
+    }
 }
 
 fn register(id: UserId, address: EmailHash) -> Request {
@@ -123,8 +137,38 @@ fn register(id: UserId, address: EmailHash) -> Request {
     }
 }
 
+/// A shard's state, in a store of its own.
+struct Shard {
+    state: ShardState,
+    _dir: tempfile::TempDir,
+}
+
+impl Shard {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let state = ShardState::open(dir.path(), 0, 1, Opening::Checked, 1 << 20).unwrap();
+        Self { state, _dir: dir }
+    }
+}
+
+impl std::ops::Deref for Shard {
+    type Target = ShardState;
+    fn deref(&self) -> &ShardState {
+        &self.state
+    }
+}
+
+impl std::ops::DerefMut for Shard {
+    fn deref_mut(&mut self) -> &mut ShardState {
+        &mut self.state
+    }
+}
+
+/// Decides a request, and commits it.
 fn decided(state: &mut ShardState, request: Request) -> Decision {
-    decide(state, CommandId(Uuid::now_v7()), request, |_| false).unwrap()
+    let decision = decide(state, CommandId(Uuid::now_v7()), request).unwrap();
+    state.committed(Reflected::new()).unwrap();
+    decision
 }
 
 fn refusal(decision: Decision) -> Refused {
@@ -148,7 +192,7 @@ fn versions(events: &[Envelope]) -> Vec<u64> {
 
 #[test]
 fn versions_count_the_events_of_a_stream() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     let created = decided(&mut state, order_request(user_actor(OWNER), create(ORDER)));
     let updated = decided(
         &mut state,
@@ -178,7 +222,7 @@ fn versions_count_the_events_of_a_stream() {
 
 #[test]
 fn checks_come_in_the_order_of_the_contract() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     let stale = || Some(IfMatch::Versions(vec![7]));
     let step = |actor| {
         order_request(
@@ -226,7 +270,7 @@ fn checks_come_in_the_order_of_the_contract() {
 
 #[test]
 fn a_key_replays_its_answer_and_records_nothing_more() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     let first = decided(&mut state, keyed(ORDER, 1));
     decided(
         &mut state,
@@ -243,33 +287,30 @@ fn a_key_replays_its_answer_and_records_nothing_more() {
 
 #[test]
 fn a_key_is_not_for_another_request_nor_for_another_caller() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     decided(&mut state, keyed(ORDER, 1));
     assert_eq!(
         refusal(decided(&mut state, keyed(OrderId(Uuid::from_u128(77)), 2))),
         Refused::KeyReused
     );
     let mut other = keyed(OrderId(Uuid::from_u128(78)), 2);
-    other.idempotency.as_mut().unwrap().caller = STRANGER;
+    other.idempotency.as_mut().unwrap().name = key_of(Some(STRANGER), Resource::Orders);
     assert_eq!(decided(&mut state, other).events.len(), 1);
 }
 
 #[test]
 fn a_key_in_flight_is_not_answered_from_what_is_not_committed() {
-    let mut state = ShardState::default();
-    decided(&mut state, keyed(ORDER, 1));
-    let decision = decide(
-        &mut state,
-        CommandId(Uuid::now_v7()),
-        keyed(OrderId(Uuid::from_u128(77)), 1),
-        |_| true,
-    );
+    let mut state = Shard::new();
+    // The first is decided, and not committed yet.
+    decide(&mut state, CommandId(Uuid::now_v7()), keyed(ORDER, 1)).unwrap();
+    let again = keyed(OrderId(Uuid::from_u128(77)), 1);
+    let decision = decide(&mut state, CommandId(Uuid::now_v7()), again);
     assert_eq!(refusal(decision.unwrap()), Refused::KeyInFlight);
 }
 
 #[test]
 fn a_refused_command_does_not_use_its_key_up() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     let mut request = keyed(ORDER, 1);
     if let Command::Order { command, .. } = &mut request.command {
         command.action = Action::Cancel { reason: None };
@@ -280,51 +321,51 @@ fn a_refused_command_does_not_use_its_key_up() {
 
 #[test]
 fn keys_are_forgotten_after_a_day() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     decided(&mut state, keyed(ORDER, 1));
-    let key = (OWNER, "k".to_owned());
-    state.forget_keys(at(1 + DAY_MICROS));
-    assert!(state.key(&key).is_some());
-    state.forget_keys(at(2 + DAY_MICROS));
-    assert!(state.key(&key).is_none());
+    let key = key_of(Some(OWNER), Resource::Orders);
+    let mut counts_at = |micros| state.key(&key, at(micros)).unwrap().is_some();
+    assert!(counts_at(1 + DAY_MICROS));
+    assert!(!counts_at(2 + DAY_MICROS));
 }
 
 #[test]
 fn a_key_used_anew_after_a_day_is_not_forgotten_with_its_former_use() {
     let mut log = Vec::new();
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     log.extend(decided(&mut state, keyed(ORDER, 1)).events);
-    state.forget_keys(at(2 + DAY_MICROS));
     let mut anew = keyed(OrderId(Uuid::from_u128(77)), 2);
     if let Command::Order { command, .. } = &mut anew.command {
         command.at = at(2 + DAY_MICROS);
     }
     log.extend(decided(&mut state, anew).events);
-    // A restart reads both uses, and only then forgets.
-    let mut rebuilt = ShardState::default();
+    let mut rebuilt = Shard::new();
     for envelope in log {
         rebuilt.apply(envelope).unwrap();
     }
-    rebuilt.forget_keys(at(3 + DAY_MICROS));
-    let record = rebuilt.key(&(OWNER, "k".to_owned()));
+    let key = key_of(Some(OWNER), Resource::Orders);
+    let record = rebuilt.key(&key, at(3 + DAY_MICROS)).unwrap();
     assert_eq!(record.map(|record| record.fingerprint), Some([2; 32]));
 }
 
 #[test]
 fn claim_and_registration_are_one_decision() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     let first = decided(&mut state, register(OWNER, ADDRESS));
     assert_eq!(versions(&first.events), [1, 1]);
     assert_eq!(
         refusal(decided(&mut state, register(STRANGER, ADDRESS))),
         Refused::AddressTaken
     );
-    assert_eq!(state.email(ADDRESS).state.claimed_by(), Some(OWNER));
-    assert_eq!(state.user(STRANGER).version, 0);
+    assert_eq!(
+        state.email(ADDRESS).unwrap().state.claimed_by(),
+        Some(OWNER)
+    );
+    assert_eq!(state.user(STRANGER).unwrap().version, 0);
     // The id is taken, the address is not: then neither is recorded.
     let again = refusal(decided(&mut state, register(OWNER, EmailHash([5; 32]))));
     assert_eq!(again, Refused::User(user::Rejection::AlreadyRegistered));
-    assert_eq!(state.email(EmailHash([5; 32])).version, 0);
+    assert_eq!(state.email(EmailHash([5; 32])).unwrap().version, 0);
 }
 
 fn erase(actor: Actor) -> Request {
@@ -340,13 +381,16 @@ fn erase(actor: Actor) -> Request {
 
 #[test]
 fn erasure_and_release_are_one_decision() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     decided(&mut state, register(OWNER, ADDRESS));
     assert_eq!(
         refusal(decided(&mut state, erase(user_actor(STRANGER)))),
         Refused::NotFound
     );
-    assert_eq!(state.email(ADDRESS).state.claimed_by(), Some(OWNER));
+    assert_eq!(
+        state.email(ADDRESS).unwrap().state.claimed_by(),
+        Some(OWNER)
+    );
     let mut stale = erase(user_actor(OWNER));
     stale.expected = Some(IfMatch::Versions(vec![7]));
     let stale = refusal(decided(&mut state, stale));
@@ -354,19 +398,22 @@ fn erasure_and_release_are_one_decision() {
 
     let erased = decided(&mut state, erase(user_actor(OWNER)));
     assert_eq!(versions(&erased.events), [2, 2]);
-    assert_eq!(state.email(ADDRESS).state.claimed_by(), None);
-    assert!(state.user(OWNER).state.user().is_none());
+    assert_eq!(state.email(ADDRESS).unwrap().state.claimed_by(), None);
+    assert!(state.user(OWNER).unwrap().state.user().is_none());
     // The address is another's now, and stays so when the first is erased once more.
     decided(&mut state, register(STRANGER, ADDRESS));
     let admin = Actor::User(STRANGER, Role::Admin);
     let again = decided(&mut state, erase(admin));
     assert!(again.answer.is_ok() && again.events.is_empty());
-    assert_eq!(state.email(ADDRESS).state.claimed_by(), Some(STRANGER));
+    assert_eq!(
+        state.email(ADDRESS).unwrap().state.claimed_by(),
+        Some(STRANGER)
+    );
 }
 
 #[test]
 fn the_log_alone_rebuilds_what_the_shard_knew() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     let mut log = Vec::new();
     for request in [
         register(OWNER, ADDRESS),
@@ -381,24 +428,28 @@ fn the_log_alone_rebuilds_what_the_shard_knew() {
     ] {
         log.extend(decided(&mut state, request).events);
     }
-    let mut rebuilt = ShardState::default();
+    let mut rebuilt = Shard::new();
     for envelope in log {
         rebuilt.apply(envelope).unwrap();
     }
-    assert_eq!(rebuilt.order(ORDER).state, state.order(ORDER).state);
-    assert_eq!(rebuilt.order(ORDER).version, 3);
-    assert_eq!(rebuilt.user(OWNER).state, state.user(OWNER).state);
-    let key = (OWNER, "k".to_owned());
-    let (known, before) = (rebuilt.key(&key).unwrap(), state.key(&key).unwrap());
     assert_eq!(
-        (known.fingerprint, &known.order.state),
-        (before.fingerprint, &before.order.state)
+        rebuilt.order(ORDER).unwrap().state,
+        state.order(ORDER).unwrap().state
     );
+    assert_eq!(rebuilt.order(ORDER).unwrap().version, 3);
+    assert_eq!(
+        rebuilt.user(OWNER).unwrap().state,
+        state.user(OWNER).unwrap().state
+    );
+    let key = key_of(Some(OWNER), Resource::Orders);
+    let known = rebuilt.key(&key, at(1)).unwrap();
+    assert!(known.is_some());
+    assert_eq!(known, state.key(&key, at(1)).unwrap());
 }
 
 #[test]
 fn a_gap_or_a_repetition_in_the_log_is_noticed() {
-    let mut state = ShardState::default();
+    let mut state = Shard::new();
     let created = decided(&mut state, order_request(user_actor(OWNER), create(ORDER)))
         .events
         .remove(0);

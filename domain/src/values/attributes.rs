@@ -1,5 +1,6 @@
 //! The free part of an order.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Invalid;
@@ -11,7 +12,8 @@ pub const ATTRIBUTES_LEVELS_MAX: usize = 32;
 
 /// The free part of an order: any JSON object, kept as compact JSON with sorted keys, so that equal
 /// objects are equal texts. Not sealed: no place for personal data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Attributes(String);
 
 impl Attributes {

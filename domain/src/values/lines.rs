@@ -1,6 +1,7 @@
 //! The lines of an order, with their sums.
 
 use events::order::OrderLine;
+use serde::{Deserialize, Serialize};
 
 use super::{Invalid, InvalidPart, LineName, Quantity, Sku};
 use crate::money::{self, Price};
@@ -23,7 +24,7 @@ pub struct NewLine {
 
 /// The lines of an order with their amounts and their sum: 1 to [`LINES_MAX`] of them, each amount and
 /// the sum within 64 bits of minor units.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines {
     lines: Vec<OrderLine>,
     total_minor: i64,

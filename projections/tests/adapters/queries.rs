@@ -1,6 +1,9 @@
 //! Queries over HTTP, answered from MongoDB. None of these orders holds sealed data, so no key is asked for.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use actix_web::{
     App,
@@ -21,7 +24,7 @@ use projections::{
     store::ReadModel,
 };
 use runtime::{
-    auth::{Claims, PublicKey, TOKEN_PARTY, TOKEN_TYPE, TokenVerifier},
+    auth::{Claims, KeyRing, PublicKey, TOKEN_PARTY, TOKEN_TYPE, TokenVerifier},
     data_keys::{DataKeys, WrappingKey},
 };
 use serde_json::{Value, json};
@@ -92,7 +95,9 @@ impl Api {
             .to_public_key_pem(LineEnding::LF)
             .unwrap();
         let key = PublicKey::from_pem(&pem).unwrap();
-        let verifier = web::Data::new(TokenVerifier::new(std::slice::from_ref(&key)).unwrap());
+        let verifier = web::Data::new(TokenVerifier::new(Arc::new(
+            KeyRing::new(std::slice::from_ref(&key)).unwrap(),
+        )));
         orders_live.tell(LIVE, &Positions::new());
         users_live.tell(LIVE, &Positions::new());
         let key_id = key.id;

@@ -1,5 +1,6 @@
 //! A token is good only if it is ours in every respect.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use p256::{
     elliptic_curve::Generate, pkcs8::EncodePrivateKey, pkcs8::EncodePublicKey, pkcs8::LineEnding,
@@ -72,8 +73,17 @@ fn with(name: &str, value: Value) -> Value {
     claims
 }
 
+fn ring(signers: &[&Signer]) -> Arc<KeyRing> {
+    Arc::new(KeyRing::new(&public_keys(signers)).unwrap())
+}
+
+fn public_keys(signers: &[&Signer]) -> Vec<PublicKey> {
+    let keys = signers.iter().map(|signer| signer.public.clone());
+    keys.collect()
+}
+
 fn verifier(signer: &Signer) -> TokenVerifier {
-    TokenVerifier::new(std::slice::from_ref(&signer.public)).unwrap()
+    TokenVerifier::new(ring(&[signer]))
 }
 
 #[test]
@@ -230,7 +240,8 @@ fn while_keys_are_changed_both_are_accepted() {
     let file =
         std::env::temp_dir().join(format!("orderlog-public-keys-{}.pem", uuid::Uuid::now_v7()));
     std::fs::write(&file, format!("{}\n{}", new.public_pem, old.public_pem)).unwrap();
-    let verifier = TokenVerifier::from_file(&file).unwrap();
+    let keys = KeyRing::new(&PublicKey::read_all(&file).unwrap()).unwrap();
+    let verifier = TokenVerifier::new(Arc::new(keys));
     std::fs::remove_file(&file).unwrap();
     for signer in [&old, &new] {
         assert!(
@@ -244,6 +255,23 @@ fn while_keys_are_changed_both_are_accepted() {
             .verify(&Signer::new().sign(&new.header(), &claims()))
             .is_none()
     );
+}
+
+#[test]
+fn exchanged_keys_count_at_once_also_for_what_was_checked_before() {
+    let (old, new) = (Signer::new(), Signer::new());
+    let keys = ring(&[&old]);
+    let verifier = TokenVerifier::new(Arc::clone(&keys));
+    let signed = |signer: &Signer| signer.sign(&signer.header(), &claims());
+    let (by_old, by_new) = (signed(&old), signed(&new));
+    assert!(verifier.verify(&by_old).is_some());
+    assert!(verifier.verify(&by_new).is_none());
+    keys.renew(&public_keys(&[&old, &new])).unwrap();
+    assert!(verifier.verify(&by_old).is_some());
+    assert!(verifier.verify(&by_new).is_some());
+    keys.renew(&public_keys(&[&new])).unwrap();
+    assert!(verifier.verify(&by_old).is_none(), "remembered");
+    assert!(verifier.verify(&by_new).is_some());
 }
 
 #[test]

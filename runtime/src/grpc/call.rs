@@ -7,12 +7,13 @@ use tokio::time::{Instant, timeout_at};
 use tonic::{
     Request,
     codegen::http::{HeaderMap, header::AUTHORIZATION},
+    metadata::MetadataMap,
 };
 use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
-    auth::{Caller, TokenVerifier},
+    auth::{Caller, TokenVerifier, bearer_token},
     problem::Problem,
     request_id::TRACEPARENT,
     trace,
@@ -70,6 +71,27 @@ impl Call {
             Ok(Err(_)) | Err(_) => Err(Problem::outcome_unknown(RETRY_AFTER_S)),
         }
     }
+}
+
+/// How long the caller waits for the answer, no longer than any call may take.
+pub fn deadline(metadata: &MetadataMap) -> Duration {
+    let wanted = text(metadata, DEADLINE).and_then(duration);
+    wanted.unwrap_or(CALL_WITHIN_MAX).min(CALL_WITHIN_MAX)
+}
+
+/// The caller's place in a trace, where it is well-formed.
+pub fn traceparent(metadata: &MetadataMap) -> Option<TraceContext> {
+    text(metadata, TRACEPARENT)?.parse().ok()
+}
+
+/// The token that a call carries.
+pub fn bearer(metadata: &MetadataMap) -> Option<&str> {
+    let values = metadata.get_all(AUTHORIZATION.as_str());
+    bearer_token(values.iter().map(|value| value.to_str().ok()))
+}
+
+fn text<'m>(metadata: &'m MetadataMap, name: &str) -> Option<&'m str> {
+    metadata.get(name)?.to_str().ok()
 }
 
 impl Caller {

@@ -1,7 +1,7 @@
 //! What breaks, and what must be seen: no acknowledged command is lost, none is done twice, nothing that was
 //! refused happened, and the system heals unaided. Each test breaks one thing while clients are at work.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use end_to_end::{
     alone,
@@ -10,11 +10,11 @@ use end_to_end::{
     log::events_of,
     orders::order_request,
     people::{User, registered_user, registered_user_with_phone, unique},
-    postbox::{break_provider, ledger_of, mend_providers, met_faults, sent_to},
+    postbox::{break_provider, ledger_of, mend_providers, met_faults, sent_once, sent_to},
     stack::{
         BACK_WITHIN, OwnProcess, counter, read_models_equal_the_log, ready, recovers, run, stack,
     },
-    workload::{Workload, sent_once},
+    workload::Workload,
 };
 use events::{Event, Topic};
 use reqwest::Method;
@@ -25,6 +25,8 @@ const CLIENTS: usize = 12;
 const ORDERS: usize = 150;
 /// How long a process stands still in a test whose owner does not lose its shards by it: shorter than a session.
 const PAUSE: Duration = Duration::from_secs(3);
+/// How long Kafka stands still: longer than a transaction may take, so that commits are given up.
+const KAFKA_PAUSE: Duration = Duration::from_secs(12);
 
 /// Breaks something while clients are at work, waits until they are served again, and calls the judge.
 async fn survives(breaks: impl AsyncFnOnce(&Workload)) {
@@ -93,6 +95,18 @@ fn a_killed_kafka_loses_and_doubles_nothing() {
     alone(survives(async |workload| {
         stack(&["kill", "kafka"]).await;
         recovers("kafka", || every_client_is_served(workload)).await;
+    }));
+}
+
+#[test]
+fn a_paused_kafka_loses_and_doubles_nothing() {
+    alone(survives(async |workload| {
+        stack(&["pause", "kafka"]).await;
+        tokio::time::sleep(KAFKA_PAUSE).await; // The fault itself, not the waiting for something.
+        let begun = Instant::now();
+        stack(&["resume", "kafka"]).await;
+        every_client_is_served(workload).await;
+        assert!(begun.elapsed() <= BACK_WITHIN, "{:?}", begun.elapsed());
     }));
 }
 

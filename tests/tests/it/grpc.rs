@@ -176,6 +176,18 @@ async fn creating(story: &mut Story) {
     story
         .asks("no key", invalid, "invalid-idempotency-key")
         .await;
+    let (id, key) = (text(&created, "id"), unique("key"));
+    let cancel = |reason: &str| {
+        let cancel = Ask::Cancel(id.clone(), json!({"reason": reason}), None);
+        Ask::Named(Box::new(cancel), key.clone())
+    };
+    let cancelled = story.asks("a named change", cancel("one"), "").await;
+    let again = story.asks("the same change again", cancel("one"), "").await;
+    assert_eq!(cancelled.body, again.body);
+    let name = "another change under the key";
+    story
+        .asks(name, cancel("other"), "idempotency-key-reused")
+        .await;
     let bad = json!({
         "currency": "EUR", "note": "\u{7}",
         "lines": [

@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use end_to_end::{
     beside_others,
-    http::Answer,
+    http::{Answer, command},
     log::events_of,
     orders::{order_of, order_request},
-    people::{User, registered_user, unique},
+    people::{PASSWORD, User, log_in, registered_user, unique},
 };
 use events::Topic;
 use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 async fn posts(user: &User, key: &str, order: &Value) -> Answer {
     user.command(Method::POST, "/orders")
@@ -46,7 +46,7 @@ fn a_repeated_request_gets_the_first_answer_headers_and_all() {
         let id = first.text("id");
         // What happens to the order afterwards does not change what was answered.
         let cancel = user.command(Method::POST, &format!("/orders/{id}/cancel"));
-        cancel.json(&serde_json::json!({})).send().await.is(200);
+        cancel.json(&json!({})).send().await.is(200);
         for _ in 0..3 {
             let again = posts(&user, &key, &order_request()).await.is(201);
             assert_eq!(again.json(), first.json());
@@ -110,7 +110,7 @@ fn a_refused_request_does_not_use_the_key_up() {
     beside_others(async {
         let user = registered_user().await;
         let key = unique("key-");
-        posts(&user, &key, &serde_json::json!({"currency": "EUR"}))
+        posts(&user, &key, &json!({"currency": "EUR"}))
             .await
             .problem(422, "invalid");
         posts(&user, &key, &order_request()).await.is(201);
@@ -181,5 +181,151 @@ fn what_is_no_key_is_refused() {
                 .problem(400, "invalid-idempotency-key");
         }
         posts(&user, &longest, &order_request()).await.is(201);
+    });
+}
+
+/// What a user may change of what is there, each with the path, a body, and another one.
+fn changes(order: &str, user: &str) -> Vec<(Method, String, Value, Value, u16)> {
+    let line = |quantity: u8| json!({"lines": [{"sku": "TEA-1", "quantity": quantity, "unit_price": "12.50"}]});
+    let named = |name: &str| json!({"name": name});
+    let reason = |reason: &str| json!({"reason": reason});
+    vec![
+        (
+            Method::PUT,
+            format!("/orders/{order}"),
+            line(3),
+            line(4),
+            200,
+        ),
+        (
+            Method::POST,
+            format!("/orders/{order}/cancel"),
+            reason("one"),
+            reason("other"),
+            200,
+        ),
+        (
+            Method::PATCH,
+            format!("/users/{user}"),
+            named("One"),
+            named("Other"),
+            200,
+        ),
+    ]
+}
+
+#[test]
+fn every_change_may_be_named_and_repeated() {
+    beside_others(async {
+        let user = registered_user().await;
+        let placed = user.command(Method::POST, "/orders");
+        let order = placed
+            .json(&order_request())
+            .send()
+            .await
+            .is(201)
+            .text("id");
+        let mut versions = Vec::new();
+        for (method, path, body, other, status) in changes(&order, &user.id) {
+            let key = unique("key-");
+            let sends = async |body: &Value| {
+                let call = user.command(method.clone(), &path).key(&key).if_match("*");
+                let call = if method == Method::PATCH {
+                    call.body("application/merge-patch+json", body.to_string())
+                } else {
+                    call.json(body)
+                };
+                call.send().await
+            };
+            let first = sends(&body).await.is(status);
+            versions.push((path.clone(), key.clone(), first.json(), first.etag()));
+            let again = sends(&body).await.is(status);
+            assert_eq!(again.json(), first.json(), "{path}");
+            assert_eq!(again.etag(), first.etag(), "{path}");
+            let refused = sends(&other).await;
+            refused.problem(422, "idempotency-key-reused");
+        }
+        // The first answer, whatever became of the order since.
+        let (path, key, first, etag) = &versions[0];
+        let (_, _, body, ..) = changes(&order, &user.id).remove(0);
+        let call = user.command(Method::PUT, path).key(key).if_match("*");
+        let again = call.json(&body).send().await.is(200);
+        assert_eq!((&again.json(), &again.etag()), (first, etag));
+        let streams = events_of(Topic::Orders).await;
+        let of_order = streams
+            .iter()
+            .filter(|each| each.envelope.event.stream_id().to_string() == order);
+        assert_eq!(of_order.count(), 3, "created, updated, cancelled");
+    });
+}
+
+#[test]
+fn a_key_counts_for_its_resource_only() {
+    beside_others(async {
+        let user = registered_user().await;
+        let key = unique("key-");
+        let first = posts(&user, &key, &order_request())
+            .await
+            .is(201)
+            .text("id");
+        let other = posts(&user, &unique("key-"), &order_request()).await;
+        let other = other.is(201).text("id");
+        for order in [first, other] {
+            let cancel = user.command(Method::POST, &format!("/orders/{order}/cancel"));
+            let cancelled = cancel.key(&key).json(&json!({})).send().await;
+            assert_eq!(cancelled.is(200).text("id"), order);
+        }
+    });
+}
+
+#[test]
+fn a_registration_may_be_named_and_repeated() {
+    beside_others(async {
+        let (key, email) = (unique("key-"), format!("{}@example.com", unique("named-")));
+        let body = |name: &str, password: &str| json!({"email": email, "password": password, "name": name, "phone": "+491511234567"});
+        let registers = async |key: &str, body: Value| {
+            let call = command(Method::POST, "/register");
+            call.key(key).json(&body).send().await
+        };
+        let wanted = || body("Ada", "correct horse battery");
+        let first = registers(&key, wanted()).await.is(201);
+        for _ in 0..2 {
+            let again = registers(&key, wanted()).await.is(201);
+            assert_eq!(again.json(), first.json());
+            assert_eq!(again.header("location"), first.header("location"));
+            again.consistency_token();
+        }
+        for other in [
+            body("Bob", "correct horse battery"),
+            body("Ada", "another horse battery"),
+        ] {
+            let refused = registers(&key, other).await;
+            refused.problem(422, "idempotency-key-reused");
+        }
+        let taken = registers(&unique("key-"), wanted()).await;
+        taken.problem(409, "address-taken");
+    });
+}
+
+#[test]
+fn a_new_password_may_be_named_and_repeated() {
+    const NEW: &str = "a new horse battery";
+    beside_others(async {
+        let user = registered_user().await;
+        let key = unique("key-");
+        let path = format!("/users/{}/password", user.id);
+        let changes = async |token: &str, from: &str, to: &str| {
+            let call = command(Method::PUT, &path).token(token).key(&key);
+            let body = json!({"current_password": from, "new_password": to});
+            call.json(&body).send().await
+        };
+        let first = changes(&user.token, PASSWORD, NEW).await.is(204);
+        // His tokens do not count any more.
+        let token = log_in(&user.email, NEW).await.text("access_token");
+        let again = changes(&token, PASSWORD, NEW).await.is(204);
+        assert_eq!(again.etag(), first.etag());
+        let other = changes(&token, NEW, "a third horse battery").await;
+        other.problem(422, "idempotency-key-reused");
+        log_in(&user.email, NEW).await;
     });
 }

@@ -4,8 +4,10 @@
 
 mod accounts;
 mod commands;
+mod commit_window;
 mod erasure;
 mod faults;
+mod forwarding;
 mod gateway;
 mod gateway_edge;
 mod gateway_routes;
@@ -24,6 +26,10 @@ mod passwords;
 mod personal_data;
 mod queries;
 mod refusals;
+mod reload;
 mod rights;
+mod state_store;
 mod tokens;
+mod topic_facts;
 mod traces;
+mod two_faults;

@@ -8,16 +8,13 @@ use runtime::{
         examples::{self, OrderNow},
         parameters,
     },
-    problem::{
-        IDEMPOTENCY_KEY_IN_FLIGHT, IDEMPOTENCY_KEY_REUSED, INVALID_IDEMPOTENCY_KEY, NOT_ALLOWED,
-        NOT_FOUND, PRECONDITION_REQUIRED, RULE_BROKEN,
-    },
+    problem::{NOT_ALLOWED, NOT_FOUND, PRECONDITION_REQUIRED, RULE_BROKEN},
     representation::Order,
 };
 use serde_json::{Value, json};
 use utoipa::openapi::Required;
 
-use super::{body, command, idempotency_key};
+use super::{body, command};
 use crate::commands::read;
 
 pub fn create_order() -> Description {
@@ -30,8 +27,7 @@ pub fn create_order() -> Description {
     accepted["currency"] = "GBP".into();
     let description = Description::new("createOrder", Tag::Orders, "Places an order")
         .text("The customer is the caller; an admin may name another.")
-        .signed_in()
-        .parameter("IdempotencyKey", idempotency_key());
+        .signed_in();
     command(description, Required::False)
         .body(body::<read::NewOrder, _>(
             JSON,
@@ -47,12 +43,7 @@ pub fn create_order() -> Description {
             )
             .of_creation(),
         )
-        .problems(&[
-            &INVALID_IDEMPOTENCY_KEY,
-            &IDEMPOTENCY_KEY_REUSED,
-            &IDEMPOTENCY_KEY_IN_FLIGHT,
-            &NOT_ALLOWED,
-        ])
+        .problems(&[&NOT_ALLOWED])
 }
 
 pub fn replace_order() -> Description {

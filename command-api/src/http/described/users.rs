@@ -14,7 +14,7 @@ use runtime::{
 use serde_json::json;
 use utoipa::openapi::Required;
 
-use super::{body, command};
+use super::{body, command, named};
 use crate::{commands::read, http::users::Registered};
 
 pub fn register() -> Description {
@@ -25,8 +25,9 @@ pub fn register() -> Description {
         "locale": "en-GB",
     });
     let refused = json!({"email": "ada", "password": "short", "role": "admin"});
-    Description::new("register", Tag::Sessions, "Registers a user")
-        .text("Whoever registers is a `user`, and can log in at once.")
+    let description = Description::new("register", Tag::Sessions, "Registers a user")
+        .text("Whoever registers is a `user`, and can log in at once.");
+    named(description)
         .body(body::<read::Registration, _>(
             JSON,
             accepted,
