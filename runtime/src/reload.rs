@@ -1,16 +1,13 @@
 //! SIGHUP: a service reads the files that it was told of anew, while it serves. Environment and arguments stay as they
 //! were when it started.
 
-use std::{io, time::Duration};
+use std::io;
 
 use metrics::{Unit, describe_counter, describe_gauge};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
-
-/// Signals that come closer together than this are one.
-const SETTLE: Duration = Duration::from_millis(100);
 
 /// SIGHUPs, as they come.
 pub struct Hangups(Signal);
@@ -27,7 +24,7 @@ impl Hangups {
         describe_gauge!(
             "orderlog_last_reload_successful",
             Unit::Count,
-            "1, or 0 when the last SIGHUP found a file that cannot be used, and what was known before was kept."
+            "1, or 0 when the last SIGHUP found a file that cannot be used, and all that was known before was kept."
         );
         metrics::gauge!("orderlog_last_reload_successful").set(1.0);
         for outcome in [DONE, FAILED] {
@@ -36,25 +33,26 @@ impl Hangups {
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
-    /// At each of them, until `shutdown`, reads what is logged anew, and calls `read_anew`, which exchanges all of what it
-    /// reads or, with an error, nothing.
+    /// At each of them, until `shutdown`, reads anew what is to be logged, and calls `read_anew`, which exchanges all of what
+    /// it reads or, with an error, nothing. What is logged is exchanged only with the rest.
     pub async fn follow(
         mut self,
         read_anew: impl Fn() -> anyhow::Result<()>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         while let Some(()) = shutdown.run_until_cancelled(self.0.recv()).await.flatten() {
-            tokio::time::sleep(SETTLE).await;
             // Small files, and the threads of requests are others.
-            let (filter, rest) =
-                tokio::task::block_in_place(|| (telemetry::read_filter_anew(), read_anew()));
-            let outcome = filter.and(rest);
+            let outcome = tokio::task::block_in_place(|| {
+                let exchange_filter = telemetry::read_filter_anew()?;
+                read_anew()?;
+                exchange_filter()
+            });
             let is_done = outcome.is_ok();
             match outcome {
                 Ok(()) => tracing::info!("read files anew"),
                 Err(error) => tracing::error!(
                     error = format!("{error:#}"),
-                    "a file cannot be used; what was known before is kept"
+                    "a file cannot be used; all that was known before is kept"
                 ),
             }
             let outcome = if is_done { DONE } else { FAILED };

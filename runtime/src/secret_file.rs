@@ -1,4 +1,4 @@
-//! Secrets from files: read once at start, refused with a clear message when they are not what they must be.
+//! Secrets from files, read at start and some of them anew at SIGHUP: refused with a clear message when they are not what they must be.
 
 use std::path::Path;
 

@@ -38,9 +38,9 @@ def _run(home, arguments):
         return
     if command != "reset":
         home.require()
-    if command in ("start", "stop", "logs"):
+    if command in ("start", "stop", "reload", "logs"):
         getattr(stack, command)(home, arguments.name)
-    elif command in ("kill", "pause", "resume", "reload"):
+    elif command in ("kill", "pause", "resume"):
         stack.component_of(home, arguments.name)
         getattr(processes, command)(home, arguments.name)
     else:

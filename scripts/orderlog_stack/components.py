@@ -34,6 +34,8 @@ class Component:
     stop_signal = signal.SIGTERM
     stop_within_s = 30
     ready_within_s = 120
+    reads_anew = False
+    """Whether it reads its files anew at SIGHUP, which would be the end of any other."""
 
     def __init__(self, home):
         self.home = home

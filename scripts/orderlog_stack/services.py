@@ -184,6 +184,7 @@ class CommandApi(Service):
     binary = "command-api"
     listen = "COMMAND_API_LISTEN"
     grpc_listen = "COMMAND_API_GRPC_LISTEN"
+    reads_anew = True
     takes = (*LOG, *TRACES, "DATABASE_URL", "BCRYPT_COST", *SECRET_FILES)
 
     def __init__(self, home, name):
@@ -208,6 +209,7 @@ class Projections(Service):
     name = binary = "projections"
     listen = "PROJECTIONS_LISTEN"
     grpc_listen = "PROJECTIONS_GRPC_LISTEN"
+    reads_anew = True
     takes = (*LOG, *TRACES, "DATABASE_URL", "MONGODB_URI", "TOKEN_PUBLIC_KEY_FILE", "DATA_KEY_WRAPPING_KEY_FILE")
 
 
@@ -216,6 +218,7 @@ class Notifier(Service):
 
     name = binary = "notifier"
     listen = "NOTIFIER_LISTEN"
+    reads_anew = True
     takes = (*LOG, *TRACES, "DATABASE_URL", "DATA_KEY_WRAPPING_KEY_FILE", "SENDGRID_API_URL", "MAILGUN_API_URL",
              "SMTP_URL", "SMTP_CA_FILE", "TWILIO_API_URL", *PROVIDER_ACCOUNTS, "MAIL_PROVIDERS", "MAIL_FROM",
              "SMS_FROM")

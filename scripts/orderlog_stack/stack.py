@@ -128,6 +128,13 @@ def status(home):
         print(f"{name:<15}{state:<10}{pid:<9}{home.address(name)}")
 
 
+def reload(home, name):
+    """Has a service read its files anew."""
+    if not component_of(home, name).reads_anew:
+        raise Failure(f"{name} reads nothing anew: restart it with scripts/stack stop and start")
+    processes.reload(home, name)
+
+
 def logs(home, name):
     """The end of a process's log."""
     component_of(home, name)

@@ -168,6 +168,19 @@ class Nodes(AStackOfServices):
         return {line[0]: line[1] for line in lines}
 
 
+class Reloads(AStack):
+    def test_only_what_reads_anew_gets_the_signal(self):
+        with mock.patch.object(processes, "reload") as signalled:
+            for name in ("command-api-1", "command-api-3", "projections", "notifier"):
+                stack.reload(self.home, name)
+                signalled.assert_called_with(self.home, name)
+            signalled.reset_mock()
+            for name in ("kafka", "postgres", "gateway", "providers", "spans", "nobody"):
+                with self.assertRaises(Failure, msg=name):
+                    stack.reload(self.home, name)
+            signalled.assert_not_called()
+
+
 class Admin(AStackOfServices):
     def test_an_up_after_one_that_was_interrupted_makes_the_admin(self):
         (self.binaries / "refuses-create-admin").touch()
