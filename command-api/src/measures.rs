@@ -62,8 +62,8 @@ pub struct Measures {
     forwarded: [[Counter; FORWARDED.len()]; ERRANDS.len()],
     /// One call to another node.
     forward: Histogram,
-    /// Attempts after the first to find the owner of a shard that is not here.
-    pub forward_retries: Counter,
+    /// Attempts after the first to have the owner of a shard, here or on another node, do what he is asked.
+    pub routing_retries: Counter,
     /// How long the oldest command of a batch had waited in the queue.
     pub queue_wait: Histogram,
     /// Events in one transaction.
@@ -141,7 +141,7 @@ impl Measures {
             commands: KINDS.map(commands),
             forwarded: ERRANDS.map(forwarded),
             forward: histogram!("command_api_forward_duration_seconds"),
-            forward_retries: counter!("command_api_forward_retries_total"),
+            routing_retries: counter!("command_api_routing_retries_total"),
             queue_wait: histogram!("command_api_queue_wait_seconds"),
             batch_events: histogram!("command_api_batch_events"),
             commit: histogram!("command_api_commit_duration_seconds"),
@@ -207,7 +207,7 @@ fn describe() {
             "Calls to the nodes that own other shards, by what was forwarded and what came of it.",
         ),
         (
-            "command_api_forward_retries_total",
+            "command_api_routing_retries_total",
             "Attempts after the first to have the owner of a shard, here or on another node, do what he is asked.",
         ),
         (

@@ -44,6 +44,8 @@ const TWICE_EVERY: usize = 4;
 const MOVES_ON_EVERY: usize = 12;
 /// How many orders all clients share.
 const SHARED_ORDERS: usize = 3;
+/// A command has 10 s; the pause before an attempt is 0.5 s at most, and none begins that would end later.
+pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(9);
 /// How many orders are asked for one by one, besides the comparison of the whole read model.
 const ORDERS_ASKED_FOR: usize = 50;
 
@@ -196,6 +198,15 @@ impl Ended {
     /// The log against what the clients were told.
     pub async fn log_holds_what_was_told(&self) {
         nothing_is_wrong(&weigh(&self.calls).await);
+    }
+
+    /// Every call that was answered 503, or not at all, before [`GIVEN_UP_AFTER`].
+    pub fn turned_away_early(&self) -> Vec<&Call> {
+        let is_early = |call: &&Call| {
+            matches!(call.told, Told::Unavailable | Told::Unknown)
+                && call.ended - call.began < GIVEN_UP_AFTER
+        };
+        self.calls.iter().filter(is_early).collect()
     }
 
     /// What the clients were told.

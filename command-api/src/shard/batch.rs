@@ -64,8 +64,8 @@ impl Task {
     /// Answers that nothing was done, and never will be.
     pub fn refuse(self, why: Why) {
         match self {
-            // The work is left to the caller, who may take it to another owner. Whoever no longer waits for an answer does
-            // not miss it.
+            // The work stays where its caller takes it back, so that no other owner finds it. Whoever no longer waits for an
+            // answer does not miss it.
             Self::Command { reply, .. } => drop(reply.send(Err(Refused::Unavailable(why)))),
             Self::Read { reply, .. } => drop(reply.send(Err(Refused::Unavailable(why)))),
         }
@@ -89,7 +89,7 @@ struct Reply {
     answer: Result<Accepted, Refused>,
     reply: oneshot::Sender<Result<Accepted, Refused>>,
     span: CommandSpan,
-    /// Given back with the answer.
+    /// Given back when the caller, too, is done with it.
     _room: Arc<OwnedSemaphorePermit>,
 }
 

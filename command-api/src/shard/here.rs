@@ -54,6 +54,12 @@ impl Shards {
         self.0.elsewhere.get()
     }
 
+    /// Room for one more command or question that waits until the owner, who is here, can be asked again.
+    pub(super) fn room_to_wait(&self, shard: u16) -> Option<SemaphorePermit<'_>> {
+        let room = self.0.room_to_wait.get(usize::from(shard))?;
+        room.try_acquire().ok()
+    }
+
     /// Room for one more command or question that goes to a shard elsewhere.
     pub(super) fn room_elsewhere(&self, shard: u16) -> Option<SemaphorePermit<'_>> {
         let room = self.0.room_elsewhere.get(usize::from(shard))?;
@@ -118,6 +124,7 @@ impl Shards {
             }
         };
         match answered {
+            // Said of what is still in the queue, never of what was taken from it.
             Ok(Ok(Err(Refused::Unavailable(Why::Moves)))) => {
                 take_back();
                 Here::NotHere

@@ -3,6 +3,7 @@
 //! Nothing outside this folder knows how a command becomes a fact; nothing in it knows HTTP, and only `peers.rs` knows how
 //! another node is reached.
 
+mod attempts;
 mod batch;
 mod decide;
 mod directory;
@@ -70,9 +71,10 @@ pub use request::Why;
 pub use request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
 pub use verify::verify;
 
-/// Commands that wait for one shard at most; more are refused.
+/// Commands that wait for one shard at most; more are refused. As many may wait for their next attempt beside the queue.
 const QUEUE_COMMANDS_MAX: usize = 4_096;
-/// Bytes of the bodies of all commands under way at most, in the whole process; more commands are refused.
+/// Bytes of the bodies of all commands under way at most, in the whole process; more commands are refused. Each may be in
+/// memory three times: as its caller keeps it for another attempt, as the owner has it, and as it goes to another node.
 const UNDER_WAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a caller waits for the answer to a command.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
@@ -121,6 +123,8 @@ struct Inner {
     /// How each shard is, for Prometheus.
     gauges: Vec<ShardGauges>,
     under_way: Gauge,
+    /// How many may wait until the owner of each shard, who is here, can be asked again.
+    room_to_wait: Vec<Semaphore>,
     /// How many may be on their way to each shard of another node.
     room_elsewhere: Vec<Semaphore>,
     /// The way to other nodes; there from the moment this node is one of them.
@@ -176,6 +180,7 @@ impl Shards {
         health: Health,
     ) -> Result<(Self, Ownerships), LogError> {
         let count = topics::check(&kafka).await?;
+        let one_each = |room| (0..count).map(|_| Semaphore::new(room)).collect();
         let shards = Self(Arc::new(Inner {
             count,
             owned: RwLock::default(),
@@ -184,7 +189,8 @@ impl Shards {
             room: Arc::new(Semaphore::new(UNDER_WAY_BYTES_MAX)),
             gauges: (0..count).map(ShardGauges::of).collect(),
             under_way: metrics::gauge!("command_api_under_way_bytes"),
-            room_elsewhere: (0..count).map(|_| Semaphore::new(FORWARDED_MAX)).collect(),
+            room_to_wait: one_each(QUEUE_COMMANDS_MAX),
+            room_elsewhere: one_each(FORWARDED_MAX),
             elsewhere: OnceLock::new(),
         }));
         measures::limits(QUEUE_COMMANDS_MAX, UNDER_WAY_BYTES_MAX);

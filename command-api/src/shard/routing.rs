@@ -31,6 +31,7 @@ use tokio::{
 
 use super::{
     COMMAND_DEADLINE, KnownUser, Shards,
+    attempts::Attempts,
     directory::Directory,
     here::Here,
     ids,
@@ -88,7 +89,7 @@ impl Shards {
                 }
             };
             if let ControlFlow::Break(answer) = tried {
-                return search.settled(answer);
+                return search.attempts.settled(answer);
             }
         }
     }
@@ -224,14 +225,6 @@ impl Shards {
     }
 }
 
-/// Whether it will soon be otherwise, as the shard changes hands or is read again.
-fn passes(why: Why) -> bool {
-    match why {
-        Why::ReadAgain | Why::NotConfirmed | Why::NotRecorded | Why::Moves => true,
-        Why::QueueFull | Why::TooLate | Why::NoOwner => false,
-    }
-}
-
 /// The search for an owner who does what he is asked.
 struct Search<'s> {
     shards: &'s Shards,
@@ -244,10 +237,12 @@ struct Search<'s> {
     named: Option<Arc<str>>,
     /// What the directory said before that has proved wrong.
     newer_than: Option<Instant>,
-    /// Something was sent of which it is not known whether it was done.
-    in_doubt: bool,
+    attempts: Attempts,
     content: Option<Bytes>,
-    room: Option<SemaphorePermit<'s>>,
+    /// Room on the way to another node.
+    room_elsewhere: Option<SemaphorePermit<'s>>,
+    /// Room among those that wait to be tried again here.
+    room_to_wait: Option<SemaphorePermit<'s>>,
 }
 
 impl<'s> Search<'s> {
@@ -259,9 +254,10 @@ impl<'s> Search<'s> {
             pause: PAUSE_MIN,
             named: None,
             newer_than: None,
-            in_doubt: false,
+            attempts: Attempts::default(),
             content: None,
-            room: None,
+            room_elsewhere: None,
+            room_to_wait: None,
         }
     }
 
@@ -271,36 +267,24 @@ impl<'s> Search<'s> {
         answer: Result<T, Refused>,
         is_repeatable: bool,
     ) -> ControlFlow<Result<T, Refused>> {
-        match answer {
-            Err(refused) if self.is_to_be_tried_again(refused, is_repeatable) => {
-                match self.pause().await {
-                    Ok(()) => ControlFlow::Continue(()),
-                    Err(refused) => ControlFlow::Break(Err(refused)),
-                }
-            }
-            answer => ControlFlow::Break(answer),
+        let Err(refused) = answer else {
+            return ControlFlow::Break(answer);
+        };
+        if !self.attempts.go_on_after(refused, is_repeatable) || !self.may_wait() {
+            return ControlFlow::Break(Err(refused));
+        }
+        match self.pause().await {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(refused) => ControlFlow::Break(Err(refused)),
         }
     }
 
-    /// Whether an owner, here or elsewhere, may soon answer otherwise, and asking him again can do nothing twice.
-    fn is_to_be_tried_again(&mut self, refused: Refused, is_repeatable: bool) -> bool {
-        match refused {
-            Refused::Unavailable(why) => passes(why),
-            // Of a command that is sent again, the first sending may be what is in flight.
-            Refused::KeyInFlight => self.in_doubt,
-            Refused::OutcomeUnknown => {
-                self.in_doubt |= is_repeatable;
-                is_repeatable
-            }
-            Refused::NotFound
-            | Refused::NotAllowed
-            | Refused::Stale { .. }
-            | Refused::Order(_)
-            | Refused::User(_)
-            | Refused::AddressTaken
-            | Refused::KeyReused
-            | Refused::NotOwner => false,
+    /// Whether there is room among those that wait to be tried again here.
+    fn may_wait(&mut self) -> bool {
+        if self.room_to_wait.is_none() {
+            self.room_to_wait = self.shards.room_to_wait(self.shard);
         }
+        self.room_to_wait.is_some()
     }
 
     /// Tries one node. It goes on when that was not the owner, after a pause where that helps.
@@ -337,8 +321,11 @@ impl<'s> Search<'s> {
         MEASURES.forwarded(errand, forwarded(&told), sent.elapsed());
         match told {
             Ok(Reply::Done(Ok(told))) => return Ok(Some(told)),
-            Ok(Reply::Done(Err(refused))) if self.is_to_be_tried_again(refused, is_repeatable) => {}
-            Ok(Reply::Done(Err(refused))) => return Err(refused),
+            Ok(Reply::Done(Err(refused))) => {
+                if !self.attempts.go_on_after(refused, is_repeatable) {
+                    return Err(refused);
+                }
+            }
             Ok(Reply::NotOwner { owner: Some(owner) })
                 // Two that name each other do so after a pause.
                 if !was_named && !elsewhere.directory.is_here(&owner) && *owner != *address =>
@@ -346,23 +333,24 @@ impl<'s> Search<'s> {
                 let owner = owner.into();
                 elsewhere.directory.heard(self.shard, &owner);
                 self.named = Some(owner);
-                MEASURES.forward_retries.increment(1);
+                MEASURES.routing_retries.increment(1);
                 return Ok(None);
             }
-            Ok(Reply::NotOwner { .. }) => {}
+            Ok(Reply::NotOwner { .. }) => self.attempts.nobody_there(),
             Err(NotTold::NotSent(reason)) => {
                 tracing::debug!(%address, reason, "not sent");
+                self.attempts.nobody_there();
             }
             Err(NotTold::Broken(reason)) if is_repeatable => {
                 tracing::debug!(%address, reason, "asking again");
-                self.in_doubt |= errand == Errand::Submit;
+                self.attempts.put_in_doubt();
             }
             Err(NotTold::Broken(reason)) => {
                 tracing::info!(%address, reason, "the way broke after a command was sent");
                 return Err(Refused::OutcomeUnknown);
             }
             Err(NotTold::Late) => {
-                self.in_doubt |= errand == Errand::Submit;
+                self.attempts.put_in_doubt();
                 return Err(Refused::Unavailable(Why::TooLate));
             }
             // It is left to the gateway to find a node that can.
@@ -378,9 +366,9 @@ impl<'s> Search<'s> {
 
     /// What is sent, written when it is first needed.
     fn take_along(&mut self, content: impl FnOnce() -> Option<Bytes>) -> Result<Bytes, Refused> {
-        if self.room.is_none() {
+        if self.room_elsewhere.is_none() {
             let room = self.shards.room_elsewhere(self.shard);
-            self.room = Some(room.ok_or(Refused::Unavailable(Why::QueueFull))?);
+            self.room_elsewhere = Some(room.ok_or(Refused::Unavailable(Why::QueueFull))?);
         }
         if self.content.is_none() {
             self.content = content();
@@ -434,24 +422,12 @@ impl<'s> Search<'s> {
     /// Waits a little, and longer the next time; an error when that would be past the deadline.
     async fn pause(&mut self) -> Result<(), Refused> {
         if Instant::now() + self.pause >= self.until {
-            return Err(Refused::Unavailable(Why::NoOwner));
+            return Err(self.attempts.over());
         }
-        MEASURES.forward_retries.increment(1);
+        MEASURES.routing_retries.increment(1);
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         Ok(())
-    }
-
-    /// What the caller is told: "nothing was done" only where that is so of every sending.
-    fn settled(&self, answer: Result<Accepted, Refused>) -> Result<Accepted, Refused> {
-        match answer {
-            Err(Refused::Unavailable(_) | Refused::NotOwner | Refused::KeyInFlight)
-                if self.in_doubt =>
-            {
-                Err(Refused::OutcomeUnknown)
-            }
-            answer => answer,
-        }
     }
 }
 

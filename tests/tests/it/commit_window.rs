@@ -16,7 +16,7 @@ use end_to_end::{
     proxied::ProxiedNode,
     stack::{BACK_WITHIN, counter, ready, stack},
     stranger::Stranger,
-    workload::{Workload, customers},
+    workload::{Ended, Workload, customers},
 };
 use event_log::topics::partition_count;
 use events::{Topic, partition::partition_of};
@@ -26,8 +26,8 @@ const CLIENTS: usize = 8;
 const COMMANDS: usize = 100;
 /// How many commands of a kind are sent at once, so that they meet in a batch.
 const TOGETHER: usize = 8;
-/// How many connections in a row are cut at one kind of request.
-const CUTS: usize = 3;
+/// How often in a row the same thing goes wrong.
+const TIMES: usize = 3;
 /// How long the network is away: once shorter than a session, once longer.
 const CUT: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(8);
@@ -35,7 +35,7 @@ const SILENCE: Duration = Duration::from_secs(8);
 const WATCHED: Duration = Duration::from_secs(3);
 
 /// Breaks something between a node and Kafka while clients are at work, and calls the judge.
-async fn survives(breaks: impl AsyncFnOnce(&ProxiedNode, &Workload)) {
+async fn survives(breaks: impl AsyncFnOnce(&ProxiedNode, &Workload)) -> Ended {
     let customers = customers(CLIENTS).await;
     let node = ProxiedNode::start().await;
     let workload = Workload::of(customers, vec![node.url()]).await;
@@ -43,7 +43,9 @@ async fn survives(breaks: impl AsyncFnOnce(&ProxiedNode, &Workload)) {
     breaks(&node, &workload).await;
     node.proxy.mend();
     workload.acknowledges(COMMANDS).await;
-    workload.end().await.log_holds_what_was_told().await;
+    let ended = workload.end().await;
+    ended.log_holds_what_was_told().await;
+    ended
 }
 
 #[test]
@@ -88,7 +90,7 @@ fn a_command_without_a_key_is_told_what_the_log_says_and_not_done_again() {
         let node = ProxiedNode::start().await;
         let client = Client::of(&user, &[node.url()], &history);
         let proxy = &node.proxy;
-        for _ in 0..CUTS {
+        for _ in 0..TIMES {
             let met = proxy.met(Kind::EndTxn);
             proxy.set(Kind::EndTxn, Rule::LoseAnswers);
             let heard_again = async {
@@ -119,7 +121,7 @@ fn connections_that_break_instead_of_an_answer_lose_and_double_nothing() {
                 proxy.cut();
                 proxy.reconnect();
             }
-            proxy.meets(kind, met + CUTS).await;
+            proxy.meets(kind, met + TIMES).await;
             proxy.pass(kind);
             workload.acknowledges(COMMANDS / 4).await;
         }
@@ -128,18 +130,20 @@ fn connections_that_break_instead_of_an_answer_lose_and_double_nothing() {
 
 #[test]
 fn an_owner_that_has_to_read_its_shard_again_makes_clients_wait_and_turns_nobody_away() {
-    alone(survives(async |node, workload| {
-        let (proxy, since) = (&node.proxy, workload.now());
-        // What is held never arrives: the owner gives it up, fences itself, and does not find it in the log.
-        let opened = proxy.seen(Kind::InitProducerId);
-        proxy.set(Kind::EndTxn, Rule::Hold);
-        proxy.meets(Kind::EndTxn, 1).await;
-        proxy.sees(Kind::InitProducerId, opened + 1).await;
-        proxy.pass(Kind::EndTxn);
-        workload.acknowledges(COMMANDS).await;
-        let turned_away = workload.turned_away_since(since);
+    alone(async {
+        let ended = survives(async |node, workload| {
+            let proxy = &node.proxy;
+            // What is held never arrives: the owner gives it up, fences itself, and does not find it in the log.
+            let opened = proxy.seen(Kind::InitProducerId);
+            proxy.set(Kind::EndTxn, Rule::Hold);
+            proxy.meets(Kind::EndTxn, 1).await;
+            proxy.sees(Kind::InitProducerId, opened + 1).await;
+            proxy.pass(Kind::EndTxn);
+            workload.acknowledges(COMMANDS).await;
+        });
+        let turned_away = ended.await.turned_away_early();
         assert!(turned_away.is_empty(), "{turned_away:?}");
-    }));
+    });
 }
 
 #[test]
@@ -359,7 +363,7 @@ fn a_node_that_does_not_know_of_its_successor_writes_nothing_and_fences_nobody()
     alone(replaced(async |first, workload, _, create| {
         let step_downs = async || counter(&node_url(2), "command_api_step_downs_total").await;
         let before = step_downs().await;
-        for _ in 0..CUTS {
+        for _ in 0..TIMES {
             // Unlike a change, it is decided without a look at what is there.
             first.send(create).await;
             workload.acknowledges(COMMANDS / 2).await;

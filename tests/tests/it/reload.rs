@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use end_to_end::{
     alone,
-    environment::{command_url, home, query_url, variable},
+    environment::{command_url, home, notifier_url, query_url, url, variable},
     eventually,
     http::call,
     own_node::{first_node, projections},
@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// A signal is heeded within this time.
 const HEEDED_WITHIN: Duration = Duration::from_secs(10);
+/// The gateway has fetched the keys anew within this time.
+const FETCHED_WITHIN: Duration = Duration::from_secs(60);
 const RELOADS: &str = "orderlog_reloads_total";
 const SUCCESSFUL: &str = "orderlog_last_reload_successful";
 
@@ -91,9 +93,13 @@ async fn node_with(files: &Files) -> OwnProcess {
 
 /// Has a service read its files anew, and waits until it has, with this outcome.
 async fn reads_anew(process: &OwnProcess, url: &str, outcome: &str) {
+    reads_anew_at(process.signal("-HUP"), url, outcome).await;
+}
+
+async fn reads_anew_at(signal: impl Future, url: &str, outcome: &str) {
     let count = async || counter_of(url, RELOADS, &[("outcome", outcome)]).await;
     let before = count().await;
-    process.signal("-HUP").await;
+    signal.await;
     eventually(
         "files to be read anew",
         HEEDED_WITHIN,
@@ -149,10 +155,8 @@ fn a_new_key_is_announced_signs_and_replaces_the_former_while_everything_serves(
         let (by_old, old) = signed_now(&user).await;
         let (new_signing, new_public) = files.new_pair().await;
 
-        files.write(
-            "public.pem",
-            &format!("{}{new_public}", files.read("public.pem")),
-        );
+        let old_public = files.read("public.pem");
+        files.write("public.pem", &format!("{old_public}{new_public}"));
         all_read_anew().await;
         let keys = published().await;
         assert_eq!((keys.len(), keys.contains(&old)), (2, true), "{keys:?}");
@@ -174,6 +178,27 @@ fn a_new_key_is_announced_signs_and_replaces_the_former_while_everything_serves(
         assert_eq!(published().await, [new]);
         assert_eq!(taken(&by_old).await, [false, false]);
         assert_eq!(taken(&by_new).await, [true, true]);
+
+        // For the tests that follow: the gateway must not go on with what it may have fetched just now.
+        files.write("public.pem", &format!("{old_public}{new_public}"));
+        all_read_anew().await;
+        eventually(
+            "the gateway to take the old key again",
+            FETCHED_WITHIN,
+            async || {
+                let order = format!("/orders/{}/cancel", Uuid::nil());
+                match call(Method::POST, &url(), &order)
+                    .token(&by_old)
+                    .send()
+                    .await
+                    .status
+                {
+                    401 => Err("401".to_owned()),
+                    _ => Ok(()),
+                }
+            },
+        )
+        .await;
     });
 }
 
@@ -220,8 +245,13 @@ fn what_is_logged_can_be_changed_while_it_serves() {
             let text = std::fs::read_to_string(&log).expect("a log");
             text.matches(r#""level":"DEBUG""#).count()
         };
-        let before = detailed();
+        let (before, public) = (detailed(), files.read("public.pem"));
         files.write("filter", "info,h2=debug,command_api=debug,hyper_util=debug");
+        files.write("public.pem", "nothing");
+        reads_anew(&node, &url, "failed").await;
+        registered_user().await;
+        assert_eq!(detailed(), before, "all or nothing");
+        files.write("public.pem", &public);
         reads_anew(&node, &url, "done").await;
         eventually("details in the log", HEEDED_WITHIN, async || {
             registered_user().await;
@@ -236,5 +266,23 @@ fn what_is_logged_can_be_changed_while_it_serves() {
         let quiet = detailed();
         registered_user().await;
         assert_eq!(detailed(), quiet);
+        // Else nothing but errors would be logged, or nothing at all.
+        for wrong in ["", "inf", "command_api=debug"] {
+            files.write("filter", wrong);
+            reads_anew(&node, &url, "failed").await;
+        }
+    });
+}
+
+#[test]
+fn every_service_reads_anew_when_the_stack_is_told_so() {
+    alone(async {
+        for (name, url) in [
+            ("command-api-1", command_url()),
+            ("projections", query_url()),
+            ("notifier", notifier_url()),
+        ] {
+            reads_anew_at(stack(&["reload", name]), &url, "done").await;
+        }
     });
 }
