@@ -54,7 +54,8 @@ fn text_of(file: &Path) -> anyhow::Result<String> {
 /// neither with an empty text nor with a level that is misspelt, which could be a module's name.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     let text = text.trim();
-    let names_a_level = |part: &str| part.trim().parse::<LevelFilter>().is_ok();
+    // An empty part would count as a level.
+    let names_a_level = |part: &str| !part.is_empty() && part.trim().parse::<LevelFilter>().is_ok();
     ensure!(
         text.split(',').any(names_a_level),
         "it names no level for everything"

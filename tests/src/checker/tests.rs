@@ -388,15 +388,26 @@ fn a_repeated_request_is_answered_in_the_end_and_as_the_first() {
 #[test]
 fn a_token_leads_to_what_was_answered() {
     let mut story = Story::an_order();
+    let Place {
+        partition, offset, ..
+    } = story.facts[0].place;
     for token in [
         None,
-        Some("orders-9-100"),
-        Some("users-1-100"),
-        Some("orders-1-99"),
+        Some(format!("orders-9-{offset}")),
+        Some(format!("users-{partition}-{offset}")),
+        Some(format!("orders-{partition}-{}", offset - 1)),
     ] {
         let mut shown = story.shown(Status::Created, "a");
-        shown.token = token.map(str::to_owned);
+        shown.token = token;
         story.calls[0].told = Told::Done(shown);
         story.is(&[Kind::WrongToken]);
     }
+    // Further than the event: it may have been answered anew where it has a key, never where it has none.
+    let mut shown = story.shown(Status::Created, "a");
+    shown.token = Some(format!("orders-{partition}-{}", offset + 1));
+    story.calls[0].told = Told::Done(shown);
+    story.is(&[]);
+    story.calls[0].key = None;
+    story.facts[0].idempotency_key = None;
+    story.is(&[Kind::WrongToken]);
 }

@@ -54,7 +54,7 @@ fn done(call: &Call, shown: &Shown, index: &Index<'_>, states: &States, found: &
         Some(fact) => found.add(Kind::WrongState, format!("{call:?} became {fact:?}")),
         None => unchanged(call, shown, state, index, found),
     }
-    leads_to_it(shown, at, own.is_some(), found);
+    leads_to_it(call, shown, at, own.is_some(), found);
 }
 
 /// Done without an event of its own: it was so already, and that was committed. Else its event is lost.
@@ -76,8 +76,10 @@ fn unchanged(
     in_window(call, shown.order, shown.version, index, found);
 }
 
-/// The token of an answer leads to the event that is shown, or further where that was there before.
-fn leads_to_it(shown: &Shown, at: &Fact, is_own: bool, found: &mut Found) {
+/// The token of an answer leads to the event that is shown, or further where that was there before: to an attempt of the call
+/// itself, if it has a key, whose outcome was not known.
+fn leads_to_it(call: &Call, shown: &Shown, at: &Fact, is_own: bool, found: &mut Found) {
+    let may_be_further = !is_own || call.key.is_some();
     let leads = match shown.token.as_deref() {
         Some(token) => {
             let partition = format!("orders-{}-", at.place.partition);
@@ -85,7 +87,7 @@ fn leads_to_it(shown: &Shown, at: &Fact, is_own: bool, found: &mut Found) {
                 .strip_prefix(&partition)
                 .and_then(|offset| offset.parse().ok());
             offset.is_some_and(|offset| {
-                offset == at.place.offset || (!is_own && offset > at.place.offset)
+                offset == at.place.offset || (may_be_further && offset > at.place.offset)
             })
         }
         None => !is_own,

@@ -131,7 +131,7 @@ fn connections_that_break_instead_of_an_answer_lose_and_double_nothing() {
 #[test]
 fn an_owner_that_has_to_read_its_shard_again_makes_clients_wait_and_turns_nobody_away() {
     alone(async {
-        let ended = survives(async |node, workload| {
+        let breaks = async |node: &ProxiedNode, workload: &Workload| {
             let proxy = &node.proxy;
             // What is held never arrives: the owner gives it up, fences itself, and does not find it in the log.
             let opened = proxy.seen(Kind::InitProducerId);
@@ -140,8 +140,9 @@ fn an_owner_that_has_to_read_its_shard_again_makes_clients_wait_and_turns_nobody
             proxy.sees(Kind::InitProducerId, opened + 1).await;
             proxy.pass(Kind::EndTxn);
             workload.acknowledges(COMMANDS).await;
-        });
-        let turned_away = ended.await.turned_away_early();
+        };
+        let ended = survives(breaks).await;
+        let turned_away = ended.turned_away_early();
         assert!(turned_away.is_empty(), "{turned_away:?}");
     });
 }
