@@ -185,6 +185,8 @@ class CommandApi(Service):
     listen = "COMMAND_API_LISTEN"
     grpc_listen = "COMMAND_API_GRPC_LISTEN"
     reads_anew = True
+    # Without its state store it reads all of the log first.
+    ready_within_s = 900
     takes = (*LOG, *TRACES, "DATABASE_URL", "BCRYPT_COST", *SECRET_FILES)
 
     def __init__(self, home, name):

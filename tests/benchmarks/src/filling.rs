@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use event_log::{Schemas, writer::ShardWriter};
 use events::{
-    Actor, Envelope, Event, Metadata,
+    Actor, Envelope, Event, Idempotency, Metadata,
     currency::Currency,
     ids::{CommandId, CorrelationId, EventId, OrderId, UserId},
     order::{OrderCreated, OrderLine},
@@ -37,24 +37,87 @@ pub async fn fill(bench: &mut Bench, wanted: u64) -> anyhow::Result<u64> {
 
 /// The same while the command-api is stopped. How many orders there are now.
 pub async fn write(bench: &Bench, wanted: u64) -> anyhow::Result<u64> {
-    let (kafka, partitions) = (&bench.settings.kafka, bench.partitions);
     // Blocking this thread is fine: nothing else of this program runs meanwhile.
-    let there = reading::count_only(kafka, partitions)?.events;
-    let customers: Vec<UserId> = bench.accounts.iter().map(|account| account.id).collect();
+    let there = reading::count_only(&bench.settings.kafka, bench.partitions)?.events;
     let missing = wanted.saturating_sub(there);
     if missing > 0 {
         say(&format!("writing {missing} orders"));
     }
+    let shards = bench.partitions;
+    let written = append(bench, missing, |customer, shard| {
+        order(customer, shard, shards)
+    });
+    Ok(there + written.await?)
+}
+
+/// An order that was written under a key.
+pub struct Named {
+    /// Whose it is.
+    pub customer: UserId,
+    /// The key.
+    pub key: String,
+    /// The order.
+    pub order: OrderId,
+}
+
+/// Writes `count` orders, each under a key, of requests with this fingerprint, while the command-api is stopped. Returns how
+/// many there are, and every so many of them.
+pub async fn write_named(
+    bench: &Bench,
+    count: u64,
+    fingerprint: [u8; 32],
+    every: u64,
+) -> anyhow::Result<(u64, Vec<Named>)> {
+    say(&format!("writing {count} orders with keys"));
+    let (shards, mut some, mut made) = (bench.partitions, Vec::new(), 0_u64);
+    let written = append(bench, count, |customer, shard| {
+        let mut envelope = order(customer, shard, shards)?;
+        let key = key_on(customer, shard, shards);
+        if made.is_multiple_of(every)
+            && let Event::OrderCreated(OrderCreated { order_id, .. }) = &envelope.event
+        {
+            some.push(Named {
+                customer,
+                key: key.clone(),
+                order: *order_id,
+            });
+        }
+        made += 1;
+        envelope.metadata.idempotency = Some(Idempotency { key, fingerprint });
+        Ok(envelope)
+    });
+    let written = written.await?;
+    Ok((written, some))
+}
+
+/// A new key of this customer that falls on `shard`, as the command-api spreads them.
+fn key_on(customer: UserId, shard: u16, shards: u16) -> String {
+    loop {
+        let key = Uuid::now_v7().to_string();
+        if partition_of(format!("{customer} {key}").as_bytes(), shards) == shard {
+            return key;
+        }
+    }
+}
+
+/// Appends at least `count` orders, as many on each shard. How many they were.
+async fn append(
+    bench: &Bench,
+    count: u64,
+    mut make: impl FnMut(UserId, u16) -> anyhow::Result<Envelope>,
+) -> anyhow::Result<u64> {
+    let (kafka, partitions) = (&bench.settings.kafka, bench.partitions);
+    let customers: Vec<UserId> = bench.accounts.iter().map(|account| account.id).collect();
     let schemas: Arc<Schemas> = Schemas::load(kafka).await?;
+    let share = count.div_ceil(partitions.into());
     for partition in 0..partitions {
-        let share = missing.div_ceil(partitions.into());
         let mut writer = ShardWriter::open(kafka, Arc::clone(&schemas), partition)?;
         let mut customers = customers.iter().cycle();
         let mut left = share;
         while left > 0 {
             let batch = (0..left.min(BATCH)).map(|_| {
                 let customer = customers.next().context("nobody is registered")?;
-                order(*customer, partition, partitions)
+                make(*customer, partition)
             });
             let batch = batch.collect::<anyhow::Result<Vec<_>>>()?;
             std::thread::sleep(writer.rest());
@@ -62,7 +125,7 @@ pub async fn write(bench: &Bench, wanted: u64) -> anyhow::Result<u64> {
             left -= batch.len() as u64;
         }
     }
-    Ok(there + missing.div_ceil(partitions.into()) * u64::from(partitions))
+    Ok(share * u64::from(partitions))
 }
 
 /// The order that the load sends, as the command-api would record it on this shard.

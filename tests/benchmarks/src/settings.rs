@@ -10,6 +10,8 @@ use crate::{http::Server, sections::Section};
 
 const ORDERS_IN_LOG: &[u64] = &[10_000, 100_000, 1_000_000];
 const QUICK_ORDERS_IN_LOG: &[u64] = &[2_000, 20_000];
+const KEYS: u64 = 10_000_000;
+const QUICK_KEYS: u64 = 20_000;
 
 /// Measures a running Orderlog and writes what it found. Run it through scripts/bench, which brings the system up.
 #[derive(Debug, Parser)]
@@ -95,6 +97,7 @@ impl Settings {
                 orders_first: 1_000,
                 orders_looked_for: 50,
                 orders_in_log: QUICK_ORDERS_IN_LOG,
+                keys: QUICK_KEYS,
                 overload: Duration::from_secs(5),
             }
         } else {
@@ -106,6 +109,7 @@ impl Settings {
                 orders_first: 10_000,
                 orders_looked_for: 200,
                 orders_in_log: ORDERS_IN_LOG,
+                keys: KEYS,
                 overload: Duration::from_secs(60),
             }
         }
@@ -148,6 +152,8 @@ pub struct Extent {
     pub orders_looked_for: usize,
     /// Orders in the log at which a restart is measured; the largest is also what is read and rebuilt.
     pub orders_in_log: &'static [u64],
+    /// Idempotency keys that are remembered at the same time.
+    pub keys: u64,
     /// How long the system is overloaded.
     pub overload: Duration,
 }

@@ -13,6 +13,11 @@ impl Latencies {
         Self(micros)
     }
 
+    /// How many there were.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The time in milliseconds that `share` of all requests (0.5 is the median) did not exceed; 0 without any.
     pub fn percentile_ms(&self, share: f64) -> f64 {
         let rank = (self.0.len() as f64 * share).ceil() as usize;

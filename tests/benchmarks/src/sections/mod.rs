@@ -2,6 +2,7 @@
 
 mod cpu;
 mod gateway;
+mod keys;
 mod latency;
 mod logins;
 mod nodes;
@@ -32,6 +33,8 @@ pub enum Section {
     Cpu,
     /// Starting with the state store and without, as the log grows.
     Restart,
+    /// Millions of idempotency keys: memory, disk, and how long it takes to find one.
+    Keys,
     /// What forwarding to another node costs.
     Nodes,
     /// Four times as many orders as can be taken.
@@ -63,6 +66,7 @@ impl Section {
             Self::Latency => latency::measure(bench).await,
             Self::Cpu => cpu::measure(bench).await,
             Self::Restart => restart::measure(bench).await,
+            Self::Keys => keys::measure(bench).await,
             Self::Nodes => nodes::measure(bench).await,
             Self::Overload => overload::measure(bench).await,
             Self::Logins => logins::measure(bench).await,

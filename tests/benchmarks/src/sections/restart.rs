@@ -21,17 +21,17 @@ use crate::{
 const STATE_DIR: &str = "COMMAND_API_STATE_DIR";
 /// The stack's home, in which every such directory must be.
 const HOME: &str = "ORDERLOG_HOME";
-const READY_WITHIN: Duration = Duration::from_secs(300);
+const READY_WITHIN: Duration = Duration::from_secs(900);
 const READY_CHECK: Duration = Duration::from_millis(5);
 
 /// From its process's beginning.
-struct Start {
+pub(super) struct Start {
     /// To `/readyz` answering 200.
-    ready: Duration,
+    pub ready: Duration,
     /// To the first order acknowledged.
-    first_order: Duration,
+    pub first_order: Duration,
     /// Memory after that, in bytes.
-    resident: u64,
+    pub resident: u64,
 }
 
 struct Grown {
@@ -56,7 +56,7 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
 }
 
 /// Where the node's store is, if it has one.
-fn store(bench: &Bench) -> anyhow::Result<Option<PathBuf>> {
+pub(super) fn store(bench: &Bench) -> anyhow::Result<Option<PathBuf>> {
     let Some(named) = bench.stack.variable_of(NODE, STATE_DIR)? else {
         return Ok(None);
     };
@@ -106,7 +106,7 @@ async fn growing(bench: &mut Bench, store: Option<&Path>) -> anyhow::Result<Vec<
 }
 
 /// Stops the node, deletes its store where it is to start cold, and starts it.
-async fn restart(
+pub(super) async fn restart(
     bench: &mut Bench,
     cold: Option<Option<&Path>>,
     round: usize,
@@ -131,7 +131,7 @@ async fn restart(
     Ok(started)
 }
 
-async fn start(bench: &mut Bench, order: &[u8]) -> anyhow::Result<Start> {
+pub(super) async fn start(bench: &mut Bench, order: &[u8]) -> anyhow::Result<Start> {
     let starting = bench.stack.start(NODE)?;
     let begun = Instant::now();
     let [ready, first_order] = served(&bench.command, order, begun).await?;
