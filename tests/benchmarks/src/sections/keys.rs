@@ -20,7 +20,7 @@ use crate::{
 /// How many of them are asked for again, one after another.
 const ASKED_FOR: u64 = 10_000;
 /// The order whose fingerprint they all get.
-const FIRST_KEY: &str = "the first of them all";
+const FIRST_KEY: &str = "the-first-of-them-all";
 
 struct Measured {
     keys: u64,
