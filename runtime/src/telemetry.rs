@@ -19,7 +19,7 @@ const FILTER_BYTES_MAX: u64 = 64 * 1024;
 /// What is logged.
 #[derive(Debug, Clone, Args)]
 pub struct LogSettings {
-    /// What is logged: a level, or levels per module, such as info,rdkafka=debug.
+    /// What is logged: a level for everything, and levels per module, such as info,rdkafka=debug.
     #[arg(long, env = "LOG_FILTER", default_value = "info", global = true)]
     pub log_filter: String,
     /// A file that says so instead; read anew at SIGHUP.
@@ -54,8 +54,8 @@ fn text_of(file: &Path) -> anyhow::Result<String> {
 /// neither with an empty text nor with a level that is misspelt, which could be a module's name.
 fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     let text = text.trim();
-    // An empty part would count as a level.
-    let names_a_level = |part: &str| !part.is_empty() && part.trim().parse::<LevelFilter>().is_ok();
+    // An empty part would count as a level, and one with a blank before or behind it as a module.
+    let names_a_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     ensure!(
         text.split(',').any(names_a_level),
         "it names no level for everything"
@@ -119,7 +119,15 @@ mod tests {
         ] {
             assert!(filter(good).is_ok(), "{good}");
         }
-        for wrong in ["", "\n", "inf", "sqlx=debug", "info,sqlx=loudly"] {
+        for wrong in [
+            "",
+            "\n",
+            "inf",
+            "sqlx=debug",
+            "info,sqlx=loudly",
+            "sqlx=warn, info",
+            "info ,sqlx=warn",
+        ] {
             assert!(filter(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,11 +1,10 @@
 //! Millions of commands under keys of the last 24 hours: what remembering them takes of memory and disk, and how long it takes
-//! to find the first answer of one of them.
+//! to find one of them.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, path::Path, time::Instant};
 
-use anyhow::{Context, bail, ensure};
-use event_log::{Feed, FeedItem, Schemas};
-use events::{Topic, ids::UserId};
+use anyhow::{Context, ensure};
+use events::ids::UserId;
 
 use super::restart::{self, Start};
 use crate::{
@@ -19,8 +18,9 @@ use crate::{
 
 /// How many of them are asked for again, one after another.
 const ASKED_FOR: u64 = 10_000;
-/// The order whose fingerprint they all get.
-const FIRST_KEY: &str = "the-first-of-them-all";
+/// Of no request that is sent.
+const FINGERPRINT: [u8; 32] = [0; 32];
+const REUSED: &str = "/problems/idempotency-key-reused";
 
 struct Measured {
     keys: u64,
@@ -50,10 +50,9 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
 
 async fn remembered(bench: &mut Bench, store: &Path) -> anyhow::Result<Measured> {
     let (wanted, person) = (bench.extent.keys, bench.person().await?);
-    let fingerprint = fingerprint(bench, &person).await?;
     bench.stack.stop(NODE)?;
     let every = wanted.div_ceil(ASKED_FOR);
-    let (keys, some) = filling::write_named(bench, wanted, fingerprint, every).await?;
+    let (keys, some) = filling::write_named(bench, wanted, FINGERPRINT, every).await?;
     std::fs::remove_dir_all(store)?;
     say("starting cold");
     let cold = restart::start(bench, &person.order()).await?;
@@ -72,51 +71,20 @@ async fn remembered(bench: &mut Bench, store: &Path) -> anyhow::Result<Measured>
     })
 }
 
-/// What the command-api records of the order that everybody here sends.
-async fn fingerprint(bench: &Bench, person: &Person) -> anyhow::Result<[u8; 32]> {
-    let mut connection = Connection::open(&bench.command).await?;
-    let first = person.order_with_key(FIRST_KEY);
-    connection.exchange(&first).await?.json(201)?;
-    let kafka = &bench.settings.kafka;
-    let schemas: Arc<Schemas> = Schemas::load(kafka).await?;
-    let mut feed = Feed::start(kafka, schemas, Topic::Orders, BTreeMap::new()).await?;
-    loop {
-        let records = match feed.next().await? {
-            FeedItem::Batch { records, .. } => records,
-            FeedItem::CaughtUp { .. } => continue,
-            FeedItem::Undecodable { place, reason } => bail!("{place}: {reason}"),
-        };
-        let mut named = records
-            .into_iter()
-            .filter_map(|recorded| recorded.envelope.metadata.idempotency);
-        if let Some(found) = named.find(|named| named.key == FIRST_KEY) {
-            return Ok(found.fingerprint);
-        }
-    }
-}
-
-/// Sends each of these once more; the answer must be the first one's order.
+/// Sends another order under each of these keys: who remembers the key refuses it.
 async fn asked_for(bench: &mut Bench, some: &[Named]) -> anyhow::Result<Latencies> {
     say(&format!("asking for {} of them", some.len()));
     let people = bench.people().await?;
     let people: BTreeMap<UserId, Person> = people.into_iter().map(|one| (one.id, one)).collect();
     let mut connection = Connection::open(&bench.command).await?;
     let mut took = Vec::new();
-    for Named {
-        customer,
-        key,
-        order,
-    } in some
-    {
+    for Named { customer, key } in some {
         let person = people.get(customer).context("a stranger's order")?;
         let request = person.order_with_key(key);
         let begun = Instant::now();
-        let answer = connection.exchange(&request).await?.json(201)?;
+        let answer = connection.exchange(&request).await?.json(422)?;
         took.push(u32::try_from(begun.elapsed().as_micros())?);
-        ensure!(
-            answer["id"] == order.to_string(),
-            "another order than {order} under its key"
-        );
+        ensure!(answer["type"] == REUSED, "{answer}");
     }
     Ok(Latencies::of(took))
 }
@@ -160,8 +128,8 @@ fn table(measured: &Measured) -> String {
         table.row([what.to_owned(), figure]);
     }
     let note = format!(
-        "Once. The orders were written past the node, with keys as it records them. {} of them, evenly spread, were then sent again, one \
-         after another, and answered as the first time, with the id of the order that is there.",
+        "Once. The orders were written past the node, with keys as it records them. Under {} of them, evenly spread, another order was then \
+         sent, one after another, and refused, which only who remembers the key can do.",
         count(measured.found.count() as f64)
     );
     table.note(&note)
