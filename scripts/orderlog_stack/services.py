@@ -219,6 +219,8 @@ class Notifier(Service):
     """E-mails and SMS."""
 
     name = binary = "notifier"
+    # Its certificate for SMTP is made as they start, and read as this one starts.
+    after = ("providers",)
     listen = "NOTIFIER_LISTEN"
     reads_anew = True
     takes = (*LOG, *TRACES, "DATABASE_URL", "DATA_KEY_WRAPPING_KEY_FILE", "SENDGRID_API_URL", "MAILGUN_API_URL",
