@@ -45,7 +45,6 @@ pub struct Bench {
     pub orders: u64,
     /// Who orders.
     pub accounts: Vec<Account>,
-    is_held: bool,
 }
 
 impl Bench {
@@ -68,7 +67,6 @@ impl Bench {
             accounts: Vec::new(),
             stack: Stack::ask(&settings.stack)?,
             orders: 0,
-            is_held: false,
             settings,
         })
     }
@@ -129,21 +127,34 @@ impl Bench {
         read_side::caught_up(&self.command, &self.query, &person, self.partitions).await
     }
 
-    /// Stops the read side's clock, or lets it go on. It has to be let go on also after an error.
-    pub fn hold_read_side(&mut self, still: bool) -> anyhow::Result<()> {
-        self.is_held = still;
+    /// Does `work` with the read side held still, and lets it go on afterwards, also after an error.
+    pub async fn with_read_side_held<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let done = match self.hold_read_side(true) {
+            Ok(()) => work(self).await,
+            Err(error) => Err(error),
+        };
+        self.hold_read_side(false)?;
+        done
+    }
+
+    /// Starts the node that is measured, where something has left it stopped.
+    pub fn start_node(&mut self) -> anyhow::Result<()> {
+        if self.stack.is_running(NODE)? {
+            return Ok(());
+        }
+        let starting = self.stack.start(NODE)?;
+        self.stack.started(starting)
+    }
+
+    /// Stops the read side's clock, or lets it go on.
+    fn hold_read_side(&self, still: bool) -> anyhow::Result<()> {
         READ_SIDE.iter().try_for_each(|name| match still {
             true => self.stack.pause(name),
             false => self.stack.resume(name),
         })
-    }
-
-    /// Lets the read side go on if a section that failed has left it held still.
-    pub fn let_go(&mut self) -> anyhow::Result<()> {
-        match self.is_held {
-            true => self.hold_read_side(false),
-            false => Ok(()),
-        }
     }
 
     /// One round of a load on the command-api. The highest memory seen goes to `memory`.

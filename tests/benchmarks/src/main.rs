@@ -62,9 +62,7 @@ async fn sections(settings: Settings) -> anyhow::Result<()> {
     for (number, section) in sections.into_iter().enumerate() {
         let name = section.name();
         say(&format!("{name} ({} of {all})", number + 1));
-        let measured = section.measure(&mut bench).await;
-        bench.let_go()?;
-        let text = measured?;
+        let text = section.measure(&mut bench).await?;
         let stamp = document::stamp(bench.extent, bench.partitions, &bench.versions());
         let text = format!("{stamp}\n{text}");
         println!("{text}");

@@ -57,17 +57,18 @@ type Rounds = BTreeMap<(usize, Way), Vec<Round>>;
 /// Measures it, with the read side held still.
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     bench.register_orderers().await?;
-    bench.hold_read_side(true)?;
-    let scratch = Scratch::make(&bench.settings.kafka, bench.partitions).await?;
-    let echo = Running::start(Peer::Echo, bench, "")?;
-    let bare = Running::start(Peer::BarePath, bench, &scratch.topic)?;
-    let measured = in_turns(bench, &echo.address, &bare.address).await;
-    let profiled = profiled(bench).await;
-    echo.end(&mut bench.stack);
-    bare.end(&mut bench.stack);
-    scratch.delete().await?;
-    bench.hold_read_side(false)?;
-    let (rounds, profiled) = (measured?, profiled?);
+    let measured = bench.with_read_side_held(async |bench| {
+        let scratch = Scratch::make(&bench.settings.kafka, bench.partitions).await?;
+        let echo = Running::start(Peer::Echo, bench, "")?;
+        let bare = Running::start(Peer::BarePath, bench, &scratch.topic)?;
+        let measured = in_turns(bench, &echo.address, &bare.address).await;
+        let profiled = profiled(bench).await;
+        echo.end(&mut bench.stack);
+        bare.end(&mut bench.stack);
+        scratch.delete().await?;
+        Ok((measured?, profiled?))
+    });
+    let (rounds, profiled) = measured.await?;
     bench.caught_up().await?;
     let parts = [
         goals::table("What is to be reached", &goals_of(&rounds)),

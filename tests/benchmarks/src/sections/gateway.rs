@@ -60,10 +60,7 @@ type Compared = Vec<(Case, Way, Vec<Round>)>;
 
 /// Measures it; the read side is held still meanwhile.
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
-    bench.hold_read_side(true)?;
-    let measured = in_turns(bench).await;
-    bench.hold_read_side(false)?;
-    let table = table(&measured?);
+    let table = table(&bench.with_read_side_held(in_turns).await?);
     bench.caught_up().await?;
     Ok(table)
 }

@@ -38,14 +38,12 @@ struct Measured {
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     bench.register_orderers().await?;
     let store = restart::store(bench)?.context("this command-api keeps no state store")?;
-    bench.hold_read_side(true)?;
-    let measured = remembered(bench, &store).await;
-    if !bench.stack.is_running(NODE)? {
-        let starting = bench.stack.start(NODE)?;
-        bench.stack.started(starting)?;
-    }
-    bench.hold_read_side(false)?;
-    Ok(table(&measured?))
+    let measured = bench.with_read_side_held(async |bench| {
+        let measured = remembered(bench, &store).await;
+        bench.start_node()?;
+        measured
+    });
+    Ok(table(&measured.await?))
 }
 
 async fn remembered(bench: &mut Bench, store: &Path) -> anyhow::Result<Measured> {

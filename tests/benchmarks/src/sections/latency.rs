@@ -26,12 +26,13 @@ const HELD_P50_MS: f64 = 50.0;
 /// Measures it, with the read side held still.
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     bench.register_orderers().await?;
-    bench.hold_read_side(true)?;
-    let peer = Running::start(Peer::CqrsEs, bench, "")?;
-    let measured = in_turns(bench, &peer.address).await;
-    peer.end(&mut bench.stack);
-    bench.hold_read_side(false)?;
-    let (rate, ours, theirs) = measured?;
+    let measured = bench.with_read_side_held(async |bench| {
+        let peer = Running::start(Peer::CqrsEs, bench, "")?;
+        let measured = in_turns(bench, &peer.address).await;
+        peer.end(&mut bench.stack);
+        measured
+    });
+    let (rate, ours, theirs) = measured.await?;
     bench.caught_up().await?;
     Ok(tables(rate, &ours, &theirs))
 }

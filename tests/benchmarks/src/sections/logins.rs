@@ -23,10 +23,7 @@ const LOGIN_CONNECTIONS: usize = 128;
 /// Measures it, with the read side held still.
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     bench.register_orderers().await?;
-    bench.hold_read_side(true)?;
-    let measured = in_turns(bench).await;
-    bench.hold_read_side(false)?;
-    let measured = measured?;
+    let measured = bench.with_read_side_held(in_turns).await?;
     bench.caught_up().await?;
     Ok(tables(&measured))
 }

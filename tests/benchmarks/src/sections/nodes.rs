@@ -63,16 +63,15 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
         .count();
     let mut rounds = Rounds::new();
     if before == 1 {
-        bench.hold_read_side(true)?;
-        let alone = in_turns(bench, &mut people, &[Way::Alone], &[], &mut rounds).await;
-        bench.hold_read_side(false)?;
-        alone?;
+        let alone = async |bench: &mut Bench| {
+            in_turns(bench, &mut people, &[Way::Alone], &[], &mut rounds).await
+        };
+        bench.with_read_side_held(alone).await?;
     }
     say("starting the other nodes");
     bench.stack.nodes(NODES, NODE)?;
-    bench.hold_read_side(true)?;
-    let measured = with_others(bench, &mut people, &mut rounds).await;
-    bench.hold_read_side(false)?;
+    let with_others = async |bench: &mut Bench| with_others(bench, &mut people, &mut rounds).await;
+    let measured = bench.with_read_side_held(with_others).await;
     bench.stack.nodes(before, NODE)?;
     measured?;
     settled(bench).await?;

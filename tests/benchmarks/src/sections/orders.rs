@@ -65,10 +65,9 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     memory.push((label(bench, "idle"), bench.stack.memory()));
 
     let mut busy = Memory::new();
-    bench.hold_read_side(true)?;
-    let measured = commands(bench, &mut busy).await;
+    let held = async |bench: &mut Bench| commands(bench, &mut busy).await;
+    let measured = bench.with_read_side_held(held).await;
     // The clock starts when the projection is let go, so it is let go last.
-    bench.hold_read_side(false)?;
     let let_go = Instant::now();
     let (commands, bare) = measured?;
     memory.push(("highest under load, read side held still".to_owned(), busy));

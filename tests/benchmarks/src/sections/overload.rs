@@ -41,10 +41,7 @@ struct Overloaded {
 /// Measures it, with the read side held still.
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     bench.register_orderers().await?;
-    bench.hold_read_side(true)?;
-    let measured = overloaded(bench).await;
-    bench.hold_read_side(false)?;
-    let measured = measured?;
+    let measured = bench.with_read_side_held(overloaded).await?;
     bench.caught_up().await?;
     Ok(tables(&measured))
 }

@@ -53,19 +53,20 @@ type Rounds = BTreeMap<(usize, Way), Vec<Round>>;
 /// Measures it, with the read side held still.
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     bench.register_orderers().await?;
-    bench.hold_read_side(true)?;
-    // One topic for each: writers of the same partition would fence each other.
-    let scratch = Scratch::make(&bench.settings.kafka, bench.partitions).await?;
-    let of_bare_path = Scratch::make(&bench.settings.kafka, bench.partitions).await?;
-    let peers = start(bench, &of_bare_path)?;
-    let measured = in_turns(bench, &scratch, &peers).await;
-    for peer in peers.into_values() {
-        peer.end(&mut bench.stack);
-    }
-    scratch.delete().await?;
-    of_bare_path.delete().await?;
-    bench.hold_read_side(false)?;
-    let (rounds, batches) = measured?;
+    let measured = bench.with_read_side_held(async |bench| {
+        // One topic for each: writers of the same partition would fence each other.
+        let scratch = Scratch::make(&bench.settings.kafka, bench.partitions).await?;
+        let of_bare_path = Scratch::make(&bench.settings.kafka, bench.partitions).await?;
+        let peers = start(bench, &of_bare_path)?;
+        let measured = in_turns(bench, &scratch, &peers).await;
+        for peer in peers.into_values() {
+            peer.end(&mut bench.stack);
+        }
+        scratch.delete().await?;
+        of_bare_path.delete().await?;
+        measured
+    });
+    let (rounds, batches) = measured.await?;
     bench.caught_up().await?;
     let parts = [
         goals::table("What is to be reached", &goals_of(&rounds)),

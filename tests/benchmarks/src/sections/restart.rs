@@ -45,14 +45,12 @@ struct Grown {
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     bench.register_orderers().await?;
     let store = store(bench)?;
-    bench.hold_read_side(true)?;
-    let measured = growing(bench, store.as_deref()).await;
-    if !bench.stack.is_running(NODE)? {
-        let starting = bench.stack.start(NODE)?;
-        bench.stack.started(starting)?;
-    }
-    bench.hold_read_side(false)?;
-    Ok(table(&measured?, store.is_some()))
+    let measured = bench.with_read_side_held(async |bench| {
+        let measured = growing(bench, store.as_deref()).await;
+        bench.start_node()?;
+        measured
+    });
+    Ok(table(&measured.await?, store.is_some()))
 }
 
 /// Where the node's store is, if it has one.

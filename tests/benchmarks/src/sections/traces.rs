@@ -65,11 +65,12 @@ type Traced = Vec<(Case, Sampled, Vec<Round>)>;
 /// Measures it: the command-api is started anew for each way, and as it was at the end; the read side is held still
 /// meanwhile.
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
-    bench.hold_read_side(true)?;
-    let measured = in_turns(bench).await;
-    restore(&mut bench.stack)?;
-    bench.hold_read_side(false)?;
-    let table = table(&measured?);
+    let measured = bench.with_read_side_held(async |bench| {
+        let measured = in_turns(bench).await;
+        restore(&mut bench.stack)?;
+        measured
+    });
+    let table = table(&measured.await?);
     bench.caught_up().await?;
     Ok(table)
 }
