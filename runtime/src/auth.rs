@@ -27,7 +27,7 @@ pub const TOKEN_PARTY: &str = "orderlog";
 /// `typ` in the header of every access token (RFC 9068), which nothing else that is signed has.
 pub const TOKEN_TYPE: &str = "at+jwt";
 /// How far the clocks of signer and checker may be apart.
-const CLOCK_SKEW: Duration = Duration::from_secs(30);
+pub const CLOCK_SKEW: Duration = Duration::from_secs(30);
 /// Checked tokens that are remembered, so that a signature is checked once and not ten thousand times a second.
 const TOKENS_REMEMBERED_MAX: u64 = 50_000;
 
@@ -101,6 +101,17 @@ pub struct Claims {
     pub jti: uuid::Uuid,
 }
 
+/// What a token for this audience must say, whatever its type.
+pub fn validation_for(audience: &str) -> Validation {
+    let mut validation = Validation::new(Algorithm::ES256);
+    validation.set_issuer(&[TOKEN_PARTY]);
+    validation.set_audience(&[audience]);
+    validation.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
+    validation.validate_nbf = true;
+    validation.leeway = CLOCK_SKEW.as_secs();
+    validation
+}
+
 /// Checks access tokens. Cheap to share; one per process.
 pub struct TokenVerifier {
     keys: Arc<KeyRing>,
@@ -122,15 +133,9 @@ struct Remembered {
 impl TokenVerifier {
     /// Accepts tokens signed with any of `keys`, as they are when the token comes.
     pub fn new(keys: Arc<KeyRing>) -> Self {
-        let mut validation = Validation::new(Algorithm::ES256);
-        validation.set_issuer(&[TOKEN_PARTY]);
-        validation.set_audience(&[TOKEN_PARTY]);
-        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
-        validation.validate_nbf = true;
-        validation.leeway = CLOCK_SKEW.as_secs();
         Self {
             keys,
-            validation,
+            validation: validation_for(TOKEN_PARTY),
             remembered: Cache::new(TOKENS_REMEMBERED_MAX),
             cutoffs: Cutoffs::default(),
         }

@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use jsonwebtoken::{Algorithm, Validation, encode};
+use jsonwebtoken::{Validation, encode};
 use parking_lot::Mutex;
-use runtime::auth::{KeyRing, Signed, TOKEN_PARTY};
+use runtime::auth::{CLOCK_SKEW, KeyRing, Signed, TOKEN_PARTY, validation_for};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -24,8 +24,6 @@ const TOKEN_TYPE: &str = "node+jwt";
 const TOKEN_SECONDS: u64 = 60;
 /// After so long a node signs itself a new one.
 const RENEWED_AFTER: Duration = Duration::from_secs(20);
-/// How far the clocks of two nodes may be apart.
-const CLOCK_SKEW_SECONDS: u64 = 30;
 /// Checked tokens that are remembered: more than nodes show each other within a token's life.
 const REMEMBERED_MAX: usize = 256;
 
@@ -119,15 +117,9 @@ struct Remembered {
 impl NodeVerifier {
     /// Accepts tokens signed with any of `keys`, as they are when the token comes.
     pub fn new(keys: Arc<KeyRing>) -> Self {
-        let mut validation = Validation::new(Algorithm::ES256);
-        validation.set_issuer(&[TOKEN_PARTY]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp", "nbf"]);
-        validation.validate_nbf = true;
-        validation.leeway = CLOCK_SKEW_SECONDS;
         Self {
             keys,
-            validation,
+            validation: validation_for(AUDIENCE),
             remembered: Mutex::default(),
         }
     }
@@ -140,7 +132,7 @@ impl NodeVerifier {
         if let Some(known) = remembered
             && known.generation == self.keys.generation()
         {
-            return now < known.expires + CLOCK_SKEW_SECONDS;
+            return now < known.expires + CLOCK_SKEW.as_secs();
         }
         let checked = self
             .keys
@@ -263,9 +255,9 @@ mod tests {
             ("aud", json!(TOKEN_PARTY)),
             ("aud", Value::Null),
             ("sub", Value::Null),
-            ("exp", json!(now - CLOCK_SKEW_SECONDS - 1)),
+            ("exp", json!(now - CLOCK_SKEW.as_secs() - 1)),
             ("exp", Value::Null),
-            ("nbf", json!(now + CLOCK_SKEW_SECONDS + 60)),
+            ("nbf", json!(now + CLOCK_SKEW.as_secs() + 60)),
         ] {
             let mut wrong = claims.clone();
             wrong[name] = value.clone();
