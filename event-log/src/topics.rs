@@ -73,15 +73,16 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
             }
         }
     }
-    let found = check(kafka).await?;
-    if found != topics.topic_partitions {
+    let Found { layouts, settings } = examine(kafka).await?;
+    let shards = same_count(&layouts)?;
+    if shards != topics.topic_partitions {
         return Err(LogError::Topic(format!(
-            "the topics have {found} partitions, the settings say {}: set TOPIC_PARTITIONS={found}, \
+            "the topics have {shards} partitions, the settings say {}: set TOPIC_PARTITIONS={shards}, \
              the count can never be changed",
             topics.topic_partitions
         )));
     }
-    for (topic, replicas) in replicas(kafka).await? {
+    for (topic, Layout { replicas, .. }) in layouts {
         let wanted = topics.topic_replication_factor;
         if replicas != usize::from(wanted) {
             return Err(LogError::Topic(format!(
@@ -90,7 +91,7 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
             )));
         }
     }
-    for (topic, found) in settings_of_topics(&admin, &options).await? {
+    for (topic, found) in settings {
         if setting(&found, MIN_INSYNC).as_deref() != Some(&min_insync) {
             return Err(wrong(
                 topic,
@@ -107,20 +108,42 @@ pub async fn prepare(kafka: &KafkaSettings, topics: &TopicSettings) -> Result<()
 /// Checks what correctness rests on: that both topics have the same number of partitions, keep everything for ever, take
 /// the largest event, and can be written to. Says how many partitions, that is shards, there are.
 pub async fn check(kafka: &KafkaSettings) -> Result<u16, LogError> {
-    let count = partition_count(kafka).await?;
+    let found = examine(kafka).await?;
+    same_count(&found.layouts)
+}
+
+/// What the topics are like.
+struct Found {
+    layouts: BTreeMap<&'static str, Layout>,
+    settings: Vec<(Topic, ConfigResource)>,
+}
+
+/// How a topic lies on its brokers.
+struct Layout {
+    partitions: u16,
+    /// Of the first partition.
+    replicas: usize,
+}
+
+/// What the topics are like; an error when that is nothing that correctness can rest on.
+async fn examine(kafka: &KafkaSettings) -> Result<Found, LogError> {
+    let layouts = layouts(kafka).await?;
+    same_count(&layouts)?;
     let admin: AdminClient<DefaultClientContext> = kafka.client("orderlog-check").create()?;
     let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
-    let replicas = replicas(kafka).await?;
-    for (topic, found) in settings_of_topics(&admin, &options).await? {
-        check_settings(topic, &found)?;
-        let needed = setting(&found, MIN_INSYNC).and_then(|needed| needed.parse().ok());
-        let has = replicas.get(topic.name()).copied().unwrap_or(0);
+    let settings = settings_of_topics(&admin, &options).await?;
+    for (topic, found) in &settings {
+        let topic = *topic;
+        check_settings(topic, found)?;
+        let needed = setting(found, MIN_INSYNC).and_then(|needed| needed.parse().ok());
+        let has = layouts.get(topic.name());
+        let has = has.map_or(0, |layout| layout.replicas);
         if needed.is_none_or(|needed: usize| needed > has) {
             let why = format!("is more than its {has} replicas, so that nothing can be written");
-            return Err(wrong(topic, &found, MIN_INSYNC, &has.to_string(), &why));
+            return Err(wrong(topic, found, MIN_INSYNC, &has.to_string(), &why));
         }
     }
-    Ok(count)
+    Ok(Found { layouts, settings })
 }
 
 /// The settings of every topic. A broker that has just taken a topic in may for a moment know nothing of it, or of its
@@ -182,51 +205,45 @@ fn check_settings(topic: Topic, found: &ConfigResource) -> Result<(), LogError> 
     Ok(())
 }
 
-/// How many replicas the first partition of each topic has.
-async fn replicas(kafka: &KafkaSettings) -> Result<BTreeMap<&'static str, usize>, LogError> {
+/// How each topic lies on its brokers; without partitions where there is none.
+async fn layouts(kafka: &KafkaSettings) -> Result<BTreeMap<&'static str, Layout>, LogError> {
     let kafka = kafka.clone();
     blocking(move || {
         let consumer: BaseConsumer = kafka.client("orderlog-topics").create()?;
-        let mut replicas = BTreeMap::new();
+        let mut layouts = BTreeMap::new();
         for topic in Topic::ALL {
             let metadata = consumer.fetch_metadata(Some(topic.name()), REQUEST_TIMEOUT)?;
-            let first = metadata
-                .topics()
-                .first()
-                .and_then(|found| found.partitions().first());
-            replicas.insert(
-                topic.name(),
-                first.map_or(0, |first| first.replicas().len()),
-            );
+            let found = metadata.topics().first();
+            let partitions = found.map_or(&[][..], |found| found.partitions());
+            let layout = Layout {
+                partitions: u16::try_from(partitions.len()).unwrap_or(0),
+                replicas: partitions.first().map_or(0, |first| first.replicas().len()),
+            };
+            layouts.insert(topic.name(), layout);
         }
-        Ok(replicas)
+        Ok(layouts)
     })
     .await
 }
 
 /// How many shards there are: the partition count, the same for every topic.
 pub async fn partition_count(kafka: &KafkaSettings) -> Result<u16, LogError> {
-    let kafka = kafka.clone();
-    blocking(move || {
-        let consumer: BaseConsumer = kafka.client("orderlog-topics").create()?;
-        let mut counts = BTreeMap::new();
-        for topic in Topic::ALL {
-            let metadata = consumer.fetch_metadata(Some(topic.name()), REQUEST_TIMEOUT)?;
-            let count = metadata.topics().first().map_or(0, |found| found.partitions().len());
-            counts.insert(topic.name(), u16::try_from(count).unwrap_or(0));
-        }
-        match counts.values().copied().collect::<Vec<_>>().as_slice() {
-            [first, rest @ ..] if *first > 0 && rest.iter().all(|each| each == first) => Ok(*first),
-            found if found.contains(&0) => Err(LogError::NotThere(format!(
-                "the topics must exist, found {counts:?}: run `command-api prepare`"
-            ))),
-            _ => Err(LogError::Topic(format!(
-                "the topics must have the same number of partitions, found {counts:?}: that of the shards can never be \
-                 changed, so make the one that was altered anew, with its former number, and copy its records"
-            ))),
-        }
-    })
-    .await
+    same_count(&layouts(kafka).await?)
+}
+
+fn same_count(layouts: &BTreeMap<&'static str, Layout>) -> Result<u16, LogError> {
+    let counts = layouts.iter();
+    let counts: BTreeMap<_, _> = counts.map(|(name, it)| (name, it.partitions)).collect();
+    match counts.values().copied().collect::<Vec<_>>().as_slice() {
+        [first, rest @ ..] if *first > 0 && rest.iter().all(|each| each == first) => Ok(*first),
+        found if found.contains(&0) => Err(LogError::NotThere(format!(
+            "the topics must exist, found {counts:?}: run `command-api prepare`"
+        ))),
+        _ => Err(LogError::Topic(format!(
+            "the topics must have the same number of partitions, found {counts:?}: that of the shards can never be \
+             changed, so make the one that was altered anew, with its former number, and copy its records"
+        ))),
+    }
 }
 
 /// The committed end of every partition of `topic`: the offset that the next committed record will at least have.
