@@ -150,6 +150,22 @@ pub enum Told {
     Unknown,
 }
 
+impl Told {
+    /// What is shown of the order, where it was done.
+    pub fn shown(&self) -> Option<&Shown> {
+        match self {
+            Self::Done(shown) => Some(shown),
+            Self::Stale { .. }
+            | Self::RuleBroken
+            | Self::NotFound
+            | Self::KeyReused
+            | Self::KeyInFlight
+            | Self::Unavailable
+            | Self::Unknown => None,
+        }
+    }
+}
+
 /// An order as it is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {

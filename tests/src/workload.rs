@@ -45,7 +45,7 @@ const MOVES_ON_EVERY: usize = 12;
 /// How many orders all clients share.
 const SHARED_ORDERS: usize = 3;
 /// A command has 10 s; the pause before an attempt is 0.5 s at most, and none begins that would end later.
-pub const GIVEN_UP_AFTER: Duration = Duration::from_secs(9);
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(9);
 /// How many orders are asked for one by one, besides the comparison of the whole read model.
 const ORDERS_ASKED_FOR: usize = 50;
 
@@ -200,7 +200,7 @@ impl Ended {
         nothing_is_wrong(&weigh(&self.calls).await);
     }
 
-    /// Every call that was answered 503, or not at all, before [`GIVEN_UP_AFTER`].
+    /// Every call that was answered 503, or not at all, before 9 s, when a command is given up at the earliest.
     pub fn turned_away_early(&self) -> Vec<&Call> {
         let is_early = |call: &&Call| {
             matches!(call.told, Told::Unavailable | Told::Unknown)
@@ -215,17 +215,9 @@ impl Ended {
     }
 
     async fn queries_say_the_same(&self, streams: &HashMap<StreamId, Vec<Recorded>>) {
-        let created = self.calls.iter().rev().filter_map(|call| match &call.told {
-            Told::Done(shown) if matches!(call.sent, Sent::Create { .. }) => Some(shown),
-            Told::Done(_)
-            | Told::Stale { .. }
-            | Told::RuleBroken
-            | Told::NotFound
-            | Told::KeyReused
-            | Told::KeyInFlight
-            | Told::Unavailable
-            | Told::Unknown => None,
-        });
+        let creates = |call: &&Call| matches!(call.sent, Sent::Create { .. });
+        let created = self.calls.iter().rev().filter(creates);
+        let created = created.filter_map(|call| call.told.shown());
         for shown in created.take(ORDERS_ASKED_FOR) {
             let customer = shown.customer.to_string();
             let customer = self.customers.iter().find(|each| each.id == customer);
@@ -415,19 +407,11 @@ impl Worker {
     }
 
     fn acknowledged(&self, told: Told) -> Option<Shown> {
-        match told {
-            Told::Done(shown) => {
-                self.acknowledged.fetch_add(1, Ordering::Relaxed);
-                Some(shown)
-            }
-            Told::Stale { .. }
-            | Told::RuleBroken
-            | Told::NotFound
-            | Told::KeyReused
-            | Told::KeyInFlight
-            | Told::Unavailable
-            | Told::Unknown => None,
+        let shown = told.shown().cloned();
+        if shown.is_some() {
+            self.acknowledged.fetch_add(1, Ordering::Relaxed);
         }
+        shown
     }
 
     fn stopped(&self) -> bool {

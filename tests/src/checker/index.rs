@@ -77,16 +77,8 @@ impl<'a> Index<'a> {
 }
 
 fn order_of(call: &Call) -> Option<OrderId> {
-    match &call.told {
-        Told::Done(shown) => Some(shown.order),
-        Told::Stale { .. }
-        | Told::RuleBroken
-        | Told::NotFound
-        | Told::KeyReused
-        | Told::KeyInFlight
-        | Told::Unavailable
-        | Told::Unknown => call.sent.order(),
-    }
+    let shown = call.told.shown().map(|shown| shown.order);
+    shown.or_else(|| call.sent.order())
 }
 
 fn known(calls: &[Call]) -> HashMap<OrderId, Vec<(Duration, u64)>> {

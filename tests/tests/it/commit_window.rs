@@ -10,7 +10,7 @@ use end_to_end::{
     eventually,
     facts::{nothing_is_wrong, weigh},
     history::{History, IfMatch, Shown},
-    kafka_proxy::{Kind, Rule},
+    kafka_proxy::{KafkaProxy, Kind, Rule},
     nodes::shared_out,
     people::{User, registered_user, unique},
     proxied::ProxiedNode,
@@ -48,6 +48,15 @@ async fn survives(breaks: impl AsyncFnOnce(&ProxiedNode, &Workload)) -> Ended {
     ended
 }
 
+/// The next commit is held until its owner gives it up, and fences himself with a new writer.
+async fn gives_a_commit_up(proxy: &KafkaProxy) {
+    let opened = proxy.seen(Kind::InitProducerId);
+    proxy.set(Kind::EndTxn, Rule::Hold);
+    proxy.meets(Kind::EndTxn, 1).await;
+    proxy.sees(Kind::InitProducerId, opened + 1).await;
+    proxy.pass(Kind::EndTxn);
+}
+
 #[test]
 fn without_a_fault_the_log_holds_what_was_told() {
     alone(survives(async |_, _| {}));
@@ -56,15 +65,9 @@ fn without_a_fault_the_log_holds_what_was_told() {
 #[test]
 fn a_commit_that_arrives_long_after_it_was_given_up_changes_nothing() {
     alone(survives(async |node, workload| {
-        let proxy = &node.proxy;
-        let opened = proxy.seen(Kind::InitProducerId);
-        proxy.set(Kind::EndTxn, Rule::Hold);
-        proxy.meets(Kind::EndTxn, 1).await;
-        // The node gives up, and fences itself with a new writer.
-        proxy.sees(Kind::InitProducerId, opened + 1).await;
-        proxy.pass(Kind::EndTxn);
+        gives_a_commit_up(&node.proxy).await;
         workload.acknowledges(COMMANDS).await;
-        proxy.deliver();
+        node.proxy.deliver();
     }));
 }
 
@@ -132,13 +135,8 @@ fn connections_that_break_instead_of_an_answer_lose_and_double_nothing() {
 fn an_owner_that_has_to_read_its_shard_again_makes_clients_wait_and_turns_nobody_away() {
     alone(async {
         let breaks = async |node: &ProxiedNode, workload: &Workload| {
-            let proxy = &node.proxy;
-            // What is held never arrives: the owner gives it up, fences itself, and does not find it in the log.
-            let opened = proxy.seen(Kind::InitProducerId);
-            proxy.set(Kind::EndTxn, Rule::Hold);
-            proxy.meets(Kind::EndTxn, 1).await;
-            proxy.sees(Kind::InitProducerId, opened + 1).await;
-            proxy.pass(Kind::EndTxn);
+            // What is held never arrives: the owner does not find it in the log.
+            gives_a_commit_up(&node.proxy).await;
             workload.acknowledges(COMMANDS).await;
         };
         let ended = survives(breaks).await;
