@@ -24,7 +24,10 @@ impl Attempts {
         match refused {
             Refused::Unavailable(why) => {
                 self.last = Some(why);
-                self.passes(why)
+                if matches!(why, Why::ReadAgain | Why::NotRecorded) {
+                    self.read_again += 1;
+                }
+                passes(why) && self.read_again <= READ_AGAIN_MAX
             }
             // Of a command that is sent again, the first sending may be what is in flight.
             Refused::KeyInFlight => self.in_doubt,
@@ -40,18 +43,6 @@ impl Attempts {
             | Refused::AddressTaken
             | Refused::KeyReused
             | Refused::NotOwner => false,
-        }
-    }
-
-    /// Whether it will soon be otherwise, as the shard changes hands or is read again.
-    fn passes(&mut self, why: Why) -> bool {
-        match why {
-            Why::ReadAgain | Why::NotRecorded => {
-                self.read_again += 1;
-                self.read_again <= READ_AGAIN_MAX
-            }
-            Why::NotConfirmed | Why::Moves => true,
-            Why::QueueFull | Why::TooLate | Why::NoOwner => false,
         }
     }
 
@@ -80,6 +71,14 @@ impl Attempts {
             }
             answer => answer,
         }
+    }
+}
+
+/// Whether it will soon be otherwise, as the shard changes hands or is read again.
+fn passes(why: Why) -> bool {
+    match why {
+        Why::ReadAgain | Why::NotRecorded | Why::NotConfirmed | Why::Moves => true,
+        Why::QueueFull | Why::TooLate | Why::NoOwner => false,
     }
 }
 

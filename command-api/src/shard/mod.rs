@@ -71,7 +71,7 @@ pub use request::Why;
 pub use request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
 pub use verify::verify;
 
-/// Commands that wait for one shard at most; more are refused. As many may wait for their next attempt beside the queue.
+/// Commands that wait for one shard at most; more are refused. As many may have been tried before, and not be answered yet.
 const QUEUE_COMMANDS_MAX: usize = 4_096;
 /// Bytes of the bodies of all commands under way at most, in the whole process; more commands are refused. Each may be in
 /// memory three times: as its caller keeps it for another attempt, as the owner has it, and as it goes to another node.
@@ -123,7 +123,7 @@ struct Inner {
     /// How each shard is, for Prometheus.
     gauges: Vec<ShardGauges>,
     under_way: Gauge,
-    /// How many may wait until the owner of each shard, who is here, can be asked again.
+    /// How many may be tried more than once with the owner of each shard, who is here: from the first pause to the answer.
     room_to_wait: Vec<Semaphore>,
     /// How many may be on their way to each shard of another node.
     room_elsewhere: Vec<Semaphore>,

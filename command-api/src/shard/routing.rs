@@ -1,5 +1,5 @@
 //! The way of commands and questions to the owner of their shard: here, or over gRPC to the node that owns it. Whatever goes
-//! wrong on the way, it is tried again until the deadline, as long as that cannot do anything twice.
+//! wrong on the way, it is tried again until the deadline or a limit (`attempts.rs`), as long as that cannot do anything twice.
 //!
 //! ```text
 //!                 owner here ──► its queue ──► reads its shard again, nothing was done ──► a pause, from the start
