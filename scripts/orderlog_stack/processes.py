@@ -140,6 +140,8 @@ def reload(home, name):
     process = started(home, name)
     if process is None or process.state() == "dead":
         raise Failure(f"{name} is not running")
+    if not _catches(process.pid, signal.SIGHUP):
+        raise Failure(f"{name} is still starting, and SIGHUP would end it; say so again when it is ready")
     process.signal(signal.SIGHUP)
 
 
@@ -153,6 +155,13 @@ def _signal_running(home, name, number, expected):
         if time.monotonic() > deadline:
             raise Failure(f"{name} is {process.state()}, not {expected}, {SIGNALLED_WITHIN_S} s after the signal")
         time.sleep(POLL_S)
+
+
+def _catches(pid, number):
+    """Whether the process has a handler for the signal, as the kernel says."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def _gone(pids, within_s, what):

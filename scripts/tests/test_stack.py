@@ -292,6 +292,13 @@ class Processes(AStack):
         processes.await_ready(self.home, "sleeper", lambda: None if "again\n" in self.log() else "silent", within_s=5)
         processes.stop(self.home, "sleeper")
 
+    def test_a_process_that_a_hangup_would_end_is_left_alone(self):
+        self.launch()
+        with self.assertRaisesRegex(Failure, "sleeper is still starting"):
+            processes.reload(self.home, "sleeper")
+        self.assertEqual(processes.state(self.home, "sleeper"), "running")
+        processes.stop(self.home, "sleeper")
+
     def test_a_paused_process_can_be_stopped(self):
         self.launch()
         processes.pause(self.home, "sleeper")

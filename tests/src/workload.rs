@@ -209,6 +209,12 @@ impl Ended {
         self.calls.iter().filter(is_early).collect()
     }
 
+    /// Every call that was done only after this time.
+    pub fn done_after(&self, time: Duration) -> usize {
+        let is_late = |call: &&Call| call.told.shown().is_some() && call.ended - call.began > time;
+        self.calls.iter().filter(is_late).count()
+    }
+
     /// What the clients were told.
     pub fn calls(&self) -> &[Call] {
         &self.calls

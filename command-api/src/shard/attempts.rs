@@ -27,7 +27,7 @@ impl Attempts {
                 if matches!(why, Why::ReadAgain | Why::NotRecorded) {
                     self.read_again += 1;
                 }
-                passes(why) && self.read_again <= READ_AGAIN_MAX
+                passes(why) && !self.is_too_much()
             }
             // Of a command that is sent again, the first sending may be what is in flight.
             Refused::KeyInFlight => self.in_doubt,
@@ -44,6 +44,11 @@ impl Attempts {
             | Refused::KeyReused
             | Refused::NotOwner => false,
         }
+    }
+
+    /// Whether the shard was read again so often that the command may be the cause.
+    pub fn is_too_much(&self) -> bool {
+        self.read_again > READ_AGAIN_MAX
     }
 
     /// Takes note that the way broke after it was sent.
@@ -84,17 +89,21 @@ fn passes(why: Why) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use domain::{order, user};
+
     use super::*;
 
     const DONE: Result<(), Refused> = Ok(());
 
     /// What an owner may say, whether that is to be heard again (with a key, without one), and what is told of it when
     /// another attempt is in doubt.
-    const TABLE: [(Refused, [bool; 2], Refused); 14] = {
+    const TABLE: [(Refused, [bool; 2], Refused); 17] = {
         use Refused::{
-            AddressTaken, KeyInFlight, KeyReused, NotFound, NotOwner, OutcomeUnknown, Stale,
-            Unavailable,
+            AddressTaken, KeyInFlight, KeyReused, NotAllowed, NotFound, NotOwner, Order,
+            OutcomeUnknown, Stale, Unavailable, User,
         };
+        const TOO_LATE: Refused = Order(order::Rejection::CancelledTooLate);
+        const ERASED: Refused = User(user::Rejection::Erased);
         [
             (Unavailable(Why::ReadAgain), [true; 2], OutcomeUnknown),
             (Unavailable(Why::NotRecorded), [true; 2], OutcomeUnknown),
@@ -110,6 +119,9 @@ mod tests {
             (NotFound, [false; 2], NotFound),
             (Stale { current: 2 }, [false; 2], Stale { current: 2 }),
             (AddressTaken, [false; 2], AddressTaken),
+            (NotAllowed, [false; 2], NotAllowed),
+            (TOO_LATE, [false; 2], TOO_LATE),
+            (ERASED, [false; 2], ERASED),
         ]
     };
 

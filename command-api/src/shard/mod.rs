@@ -71,8 +71,10 @@ pub use request::Why;
 pub use request::{Accepted, Answer, Command, IdempotencyRequest, Refused, Request};
 pub use verify::verify;
 
-/// Commands that wait for one shard at most; more are refused. As many may have been tried before, and not be answered yet.
+/// Commands that wait for one shard at most; more are refused.
 const QUEUE_COMMANDS_MAX: usize = 4_096;
+/// Commands and questions for one shard at most that pause before they are put into its queue once more; more are refused.
+const PAUSED_MAX: usize = 4_096;
 /// Bytes of the bodies of all commands under way at most, in the whole process; more commands are refused. Each may be in
 /// memory three times: as its caller keeps it for another attempt, as the owner has it, and as it goes to another node.
 const UNDER_WAY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -123,7 +125,7 @@ struct Inner {
     /// How each shard is, for Prometheus.
     gauges: Vec<ShardGauges>,
     under_way: Gauge,
-    /// How many may be tried more than once with the owner of each shard, who is here: from the first pause to the answer.
+    /// How many may pause before they are put into the queue of each shard once more.
     room_to_wait: Vec<Semaphore>,
     /// How many may be on their way to each shard of another node.
     room_elsewhere: Vec<Semaphore>,
@@ -189,7 +191,7 @@ impl Shards {
             room: Arc::new(Semaphore::new(UNDER_WAY_BYTES_MAX)),
             gauges: (0..count).map(ShardGauges::of).collect(),
             under_way: metrics::gauge!("command_api_under_way_bytes"),
-            room_to_wait: one_each(QUEUE_COMMANDS_MAX),
+            room_to_wait: one_each(PAUSED_MAX),
             room_elsewhere: one_each(FORWARDED_MAX),
             elsewhere: OnceLock::new(),
         }));

@@ -89,6 +89,14 @@ impl Shards {
                 }
             };
             if let ControlFlow::Break(answer) = tried {
+                if search.attempts.is_too_much() {
+                    let correlation_id = load.request.correlation_id;
+                    tracing::error!(
+                        shard,
+                        %correlation_id,
+                        "refused: the shard was read again too often with this command in its hands"
+                    );
+                }
                 return search.attempts.settled(answer);
             }
         }
@@ -241,8 +249,6 @@ struct Search<'s> {
     content: Option<Bytes>,
     /// Room on the way to another node.
     room_elsewhere: Option<SemaphorePermit<'s>>,
-    /// Room among those that wait to be tried again here.
-    room_to_wait: Option<SemaphorePermit<'s>>,
 }
 
 impl<'s> Search<'s> {
@@ -257,7 +263,6 @@ impl<'s> Search<'s> {
             attempts: Attempts::default(),
             content: None,
             room_elsewhere: None,
-            room_to_wait: None,
         }
     }
 
@@ -270,21 +275,16 @@ impl<'s> Search<'s> {
         let Err(refused) = answer else {
             return ControlFlow::Break(answer);
         };
-        if !self.attempts.go_on_after(refused, is_repeatable) || !self.may_wait() {
+        if !self.attempts.go_on_after(refused, is_repeatable) {
             return ControlFlow::Break(Err(refused));
         }
+        let Some(_room) = self.shards.room_to_wait(self.shard) else {
+            return ControlFlow::Break(Err(refused));
+        };
         match self.pause().await {
             Ok(()) => ControlFlow::Continue(()),
             Err(refused) => ControlFlow::Break(Err(refused)),
         }
-    }
-
-    /// Whether there is room among those that wait to be tried again here.
-    fn may_wait(&mut self) -> bool {
-        if self.room_to_wait.is_none() {
-            self.room_to_wait = self.shards.room_to_wait(self.shard);
-        }
-        self.room_to_wait.is_some()
     }
 
     /// Tries one node. It goes on when that was not the owner, after a pause where that helps.
@@ -389,6 +389,7 @@ impl<'s> Search<'s> {
             Ok(LastOwner::Somewhere) => Err(Refused::NotOwner),
             Ok(LastOwner::At(_) | LastOwner::Nobody) | Err(_) => {
                 self.newer_than = Some(now);
+                self.attempts.nobody_there();
                 Ok(None)
             }
         }

@@ -19,6 +19,8 @@ pub(super) struct Index<'a> {
     pub(super) facts: BTreeMap<OrderId, Vec<&'a Fact>>,
     /// Which event a call became.
     pub(super) fact_of: HashMap<Uuid, &'a Fact>,
+    /// The highest offset of an event in each partition of the orders' topic.
+    pub(super) ends: HashMap<u16, i64>,
     /// When which version of an order was told to somebody, in the order of time, with the highest version so far.
     known: HashMap<OrderId, Vec<(Duration, u64)>>,
 }
@@ -41,6 +43,11 @@ impl<'a> Index<'a> {
             .iter()
             .filter(|fact| calls_by_id.contains_key(&fact.call));
         let orders: HashSet<_> = named.chain(created.map(|fact| fact.order)).collect();
+        let mut ends = HashMap::new();
+        for place in facts.iter().map(|fact| fact.place) {
+            let end = ends.entry(place.partition).or_insert(place.offset);
+            *end = place.offset.max(*end);
+        }
         let mut by_order: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for fact in facts.iter().filter(|fact| orders.contains(&fact.order)) {
             by_order.entry(fact.order).or_default().push(fact);
@@ -54,6 +61,7 @@ impl<'a> Index<'a> {
                 .map(|fact| (fact.call, *fact))
                 .collect(),
             facts: by_order,
+            ends,
             known: known(calls),
         }
     }

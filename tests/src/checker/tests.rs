@@ -387,23 +387,28 @@ fn a_repeated_request_is_answered_in_the_end_and_as_the_first() {
 
 #[test]
 fn a_token_leads_to_what_was_answered() {
-    let mut story = Story::an_order();
+    let mut story = Story::an_updated_order();
     let Place {
         partition, offset, ..
     } = story.facts[0].place;
+    let Told::Done(right) = story.calls[0].told.clone() else {
+        panic!("an order")
+    };
     for token in [
         None,
         Some(format!("orders-9-{offset}")),
         Some(format!("users-{partition}-{offset}")),
         Some(format!("orders-{partition}-{}", offset - 1)),
+        // No event is there.
+        Some(format!("orders-{partition}-{}", offset + 2)),
     ] {
-        let mut shown = story.shown(Status::Created, "a");
+        let mut shown = right.clone();
         shown.token = token;
         story.calls[0].told = Told::Done(shown);
         story.is(&[Kind::WrongToken]);
     }
     // Further than the event: it may have been answered anew where it has a key, never where it has none.
-    let mut shown = story.shown(Status::Created, "a");
+    let mut shown = right;
     shown.token = Some(format!("orders-{partition}-{}", offset + 1));
     story.calls[0].told = Told::Done(shown);
     story.is(&[]);

@@ -54,7 +54,7 @@ fn done(call: &Call, shown: &Shown, index: &Index<'_>, states: &States, found: &
         Some(fact) => found.add(Kind::WrongState, format!("{call:?} became {fact:?}")),
         None => unchanged(call, shown, state, index, found),
     }
-    leads_to_it(call, shown, at, own.is_some(), found);
+    leads_to_it(call, shown, at, own.is_some(), index, found);
 }
 
 /// Done without an event of its own: it was so already, and that was committed. Else its event is lost.
@@ -76,19 +76,28 @@ fn unchanged(
     in_window(call, shown.order, shown.version, index, found);
 }
 
-/// The token of an answer leads to the event that is shown, or further where that was there before: to an attempt of the call
-/// itself, if it has a key, whose outcome was not known.
-fn leads_to_it(call: &Call, shown: &Shown, at: &Fact, is_own: bool, found: &mut Found) {
-    let may_be_further = !is_own || call.key.is_some();
+/// The token of an answer leads to the event that is shown, or to a later one where that was there before: to an attempt of
+/// the call itself, if it has a key, whose outcome was not known.
+fn leads_to_it(
+    call: &Call,
+    shown: &Shown,
+    at: &Fact,
+    is_own: bool,
+    index: &Index<'_>,
+    found: &mut Found,
+) {
+    let event = at.place.offset;
+    let last = match !is_own || call.key.is_some() {
+        true => index.ends.get(&at.place.partition).copied(),
+        false => None,
+    };
     let leads = match shown.token.as_deref() {
         Some(token) => {
             let partition = format!("orders-{}-", at.place.partition);
             let offset: Option<i64> = token
                 .strip_prefix(&partition)
                 .and_then(|offset| offset.parse().ok());
-            offset.is_some_and(|offset| {
-                offset == at.place.offset || (may_be_further && offset > at.place.offset)
-            })
+            offset.is_some_and(|offset| (event..=last.unwrap_or(event)).contains(&offset))
         }
         None => !is_own,
     };

@@ -28,6 +28,8 @@ const COMMANDS: usize = 100;
 const TOGETHER: usize = 8;
 /// How often in a row the same thing goes wrong.
 const TIMES: usize = 3;
+/// A commit that is held is given up after 6 s; who waits for it, waits longer than this.
+const COMMIT_HELD: Duration = Duration::from_secs(5);
 /// How long the network is away: once shorter than a session, once longer.
 const CUT: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_secs(8);
@@ -142,6 +144,7 @@ fn an_owner_that_has_to_read_its_shard_again_makes_clients_wait_and_turns_nobody
         let ended = survives(breaks).await;
         let turned_away = ended.turned_away_early();
         assert!(turned_away.is_empty(), "{turned_away:?}");
+        assert!(ended.done_after(COMMIT_HELD) > 0, "nobody had to wait");
     });
 }
 
