@@ -1,4 +1,4 @@
-//! Following a topic: one poll thread, one bounded channel, batches of events in partition order.
+//! Following a topic: a poll thread (or several), one bounded channel, batches of events in partition order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -79,35 +79,51 @@ impl Feed {
         topic: Topic,
         from: BTreeMap<u16, i64>,
     ) -> Result<Self, LogError> {
-        let mut assignment = TopicPartitionList::new();
-        for partition in 0..topics::partition_count(kafka).await? {
-            let offset = from
-                .get(&partition)
-                .map_or(Offset::Beginning, |position| Offset::Offset(*position));
-            assignment.add_partition_offset(topic.name(), i32::from(partition), offset)?;
-        }
-        let consumer: BaseConsumer = kafka
-            .reader(
-                &format!("orderlog-feed-{}", topic.name()),
-                Isolation::Committed,
-            )
-            .create()?;
-        consumer.assign(&assignment)?;
+        Self::start_wide(kafka, schemas, topic, from, 1).await
+    }
+
+    /// The same with the partitions shared out among so many threads, each with a client of its own: for whoever reads all
+    /// of a long topic, since reading takes a processor longer than what it comes from.
+    pub async fn start_wide(
+        kafka: &KafkaSettings,
+        schemas: Arc<Schemas>,
+        topic: Topic,
+        from: BTreeMap<u16, i64>,
+        threads: u16,
+    ) -> Result<Self, LogError> {
+        let partitions = topics::partition_count(kafka).await?;
+        let threads = threads.clamp(1, partitions.max(1));
         let (sender, items) = mpsc::channel(BATCHES_QUEUED_MAX);
-        let poller = Poller {
-            consumer,
-            schemas,
-            topic,
-            from,
-            sender,
-            pending: BTreeMap::new(),
-            halted: BTreeSet::new(),
-            silence: Silence::begin(),
-        };
-        std::thread::Builder::new()
-            .name(format!("feed-{}", topic.name()))
-            .spawn(move || poller.run())
-            .map_err(|error| LogError::Topic(format!("no thread for the feed: {error}")))?;
+        for thread in 0..threads {
+            let mut assignment = TopicPartitionList::new();
+            for partition in (thread..partitions).step_by(threads.into()) {
+                let offset = from
+                    .get(&partition)
+                    .map_or(Offset::Beginning, |position| Offset::Offset(*position));
+                assignment.add_partition_offset(topic.name(), i32::from(partition), offset)?;
+            }
+            let consumer: BaseConsumer = kafka
+                .reader(
+                    &format!("orderlog-feed-{}", topic.name()),
+                    Isolation::Committed,
+                )
+                .create()?;
+            consumer.assign(&assignment)?;
+            let poller = Poller {
+                consumer,
+                schemas: Arc::clone(&schemas),
+                topic,
+                from: from.clone(),
+                sender: sender.clone(),
+                pending: BTreeMap::new(),
+                halted: BTreeSet::new(),
+                silence: Silence::begin(),
+            };
+            std::thread::Builder::new()
+                .name(format!("feed-{}", topic.name()))
+                .spawn(move || poller.run())
+                .map_err(|error| LogError::Topic(format!("no thread for the feed: {error}")))?;
+        }
         Ok(Self { items })
     }
 
@@ -142,6 +158,15 @@ struct Poller {
     pending: BTreeMap<u16, Pending>,
     halted: BTreeSet<u16>,
     silence: Silence,
+}
+
+impl Drop for Poller {
+    /// A thread that panics ends the feed for the others as well.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.sender.blocking_send(Err(LogError::FeedEnded)));
+        }
+    }
 }
 
 /// How long nothing was heard, and how often that was asked about.

@@ -6,17 +6,25 @@ use std::{
 };
 
 use events::Topic;
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
     KafkaSettings, LogError,
-    topics::{ends_of, partition_count},
+    replay::is_passing,
+    settings::{Isolation, REQUEST_TIMEOUT},
+    topics::{blocking, ends_of, partition_count},
 };
 
 /// Ends of one partition that are remembered. Once there are so many, later ones are not: a follower that far behind
 /// has stopped, and its oldest end tells since when.
 const ENDS_MAX: usize = 1_024;
 
+const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How often the ends are asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -61,6 +69,46 @@ impl Ends {
         };
         ends_of(&self.kafka, self.topic, partitions).await
     }
+}
+
+/// When the first record at or after each of `positions` was written, in milliseconds since 1970, for those partitions that
+/// have one: since when a follower who is there has been behind.
+pub async fn unread_since(
+    kafka: &KafkaSettings,
+    topic: Topic,
+    positions: BTreeMap<u16, i64>,
+) -> Result<BTreeMap<u16, i64>, LogError> {
+    let kafka = kafka.clone();
+    blocking(move || {
+        let consumer: BaseConsumer = kafka
+            .reader("orderlog-unread", Isolation::Committed)
+            .create()?;
+        let mut assignment = TopicPartitionList::new();
+        for (partition, position) in &positions {
+            let from = Offset::Offset(*position);
+            assignment.add_partition_offset(topic.name(), i32::from(*partition), from)?;
+        }
+        consumer.assign(&assignment)?;
+        let (mut found, mut asked) = (BTreeMap::new(), positions);
+        let until = Instant::now() + REQUEST_TIMEOUT;
+        while !asked.is_empty() && Instant::now() < until {
+            match consumer.poll(POLL_WAIT) {
+                Some(Ok(message)) => {
+                    let partition = u16::try_from(message.partition()).unwrap_or(u16::MAX);
+                    if asked.remove(&partition).is_some() {
+                        found.extend(message.timestamp().to_millis().map(|at| (partition, at)));
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    asked.remove(&u16::try_from(partition).unwrap_or(u16::MAX));
+                }
+                Some(Err(error)) if !is_passing(&error) => return Err(error.into()),
+                Some(Err(_)) | None => {}
+            }
+        }
+        Ok(found)
+    })
+    .await
 }
 
 /// What is known of a topic's ends, to tell since when a follower has been behind. It learns them by being asked, so a

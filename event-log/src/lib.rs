@@ -3,6 +3,7 @@
 
 pub mod feed;
 pub mod lag;
+pub mod lookup;
 pub mod membership;
 pub mod record;
 pub mod registry;

@@ -260,11 +260,27 @@ pub(crate) async fn ends_of(
     topic: Topic,
     partitions: u16,
 ) -> Result<BTreeMap<u16, i64>, LogError> {
+    watermarks(kafka, topic, partitions, Isolation::Committed).await
+}
+
+/// The end of every partition of `topic`, with what is not committed yet, or hidden behind that.
+pub async fn high_watermarks(
+    kafka: &KafkaSettings,
+    topic: Topic,
+) -> Result<BTreeMap<u16, i64>, LogError> {
+    let partitions = partition_count(kafka).await?;
+    watermarks(kafka, topic, partitions, Isolation::Uncommitted).await
+}
+
+async fn watermarks(
+    kafka: &KafkaSettings,
+    topic: Topic,
+    partitions: u16,
+    isolation: Isolation,
+) -> Result<BTreeMap<u16, i64>, LogError> {
     let kafka = kafka.clone();
     blocking(move || {
-        let consumer: BaseConsumer = kafka
-            .reader("orderlog-ends", Isolation::Committed)
-            .create()?;
+        let consumer: BaseConsumer = kafka.reader("orderlog-ends", isolation).create()?;
         (0..partitions)
             .map(|partition| {
                 let (_, end) = consumer.fetch_watermarks(
@@ -290,7 +306,7 @@ pub async fn reachable(kafka: &KafkaSettings, patience: Duration) -> Result<(), 
     .await
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     ask: impl FnOnce() -> Result<T, LogError> + Send + 'static,
 ) -> Result<T, LogError> {
     tokio::task::spawn_blocking(ask)

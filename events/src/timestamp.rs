@@ -56,7 +56,8 @@ impl std::str::FromStr for Timestamp {
     type Err = InvalidTimestamp;
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
         let instant = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
-        Ok(instant.into())
+        let instant = Self::from(instant);
+        instant.to_utc().map(|_| instant)
     }
 }
 
@@ -78,6 +79,12 @@ mod tests {
             Timestamp::from_micros(i64::MAX).to_utc(),
             Err(InvalidTimestamp)
         );
-        assert_eq!("yesterday".parse::<Timestamp>(), Err(InvalidTimestamp));
+        for text in [
+            "yesterday",
+            "0000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-01:00",
+        ] {
+            assert_eq!(text.parse::<Timestamp>(), Err(InvalidTimestamp), "{text}");
+        }
     }
 }
