@@ -13,11 +13,12 @@ const PROTOS: [&str; 4] = [
 /// What nodes ask of each other: nothing that a client is shown knows of it.
 const INTERNAL: &str = "orderlog/internal/v1/shards.proto";
 /// Messages that hold personal data or secrets: what `Debug` says of them is written by hand.
-const CONFIDENTIAL: [&str; 12] = [
+const CONFIDENTIAL: [&str; 13] = [
     "orderlog.v1.Address",
     "orderlog.v1.CreateOrderRequest",
     "orderlog.v1.ReplaceOrderRequest",
     "orderlog.v1.Order",
+    "orderlog.v1.FieldChange",
     "orderlog.v1.User",
     "orderlog.v1.RegisterRequest",
     "orderlog.v1.LoginRequest",

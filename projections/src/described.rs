@@ -4,7 +4,7 @@ use runtime::{
     openapi::{Description, Endpoint, parameters, schema},
     problem::{INVALID, INVALID_CONSISTENCY_TOKEN, INVALID_CURSOR, NOT_YET_CONSISTENT, UNREADABLE},
 };
-use utoipa::openapi::{ObjectBuilder, Type};
+use utoipa::openapi::{ObjectBuilder, Type, path::ParameterBuilder};
 
 use crate::{
     orders,
@@ -48,6 +48,13 @@ pub fn query(description: Description) -> Description {
             &INVALID,
             &NOT_YET_CONSISTENT,
         ])
+}
+
+/// The parameter `fields` of items that have these.
+pub fn fields(known: &[&str]) -> ParameterBuilder {
+    let schema = schema::pattern("^[a-z_]+(,[a-z_]+)*$", "Names with commas between them.");
+    let meaning = format!("Only these members of each item, of: {}.", known.join(", "));
+    parameters::in_query("fields", schema, meaning)
 }
 
 /// A query that is answered page by page.

@@ -9,6 +9,18 @@ use sha2::{Digest as _, Sha256};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 16]);
 
+impl Digest {
+    /// Of nothing.
+    pub const NOTHING: Self = Self([0; 16]);
+
+    /// Of all that this is of, and one more, in whatever order they come: their sum. Enough for what nobody made to collide.
+    #[must_use]
+    pub fn plus(self, one: Self) -> Self {
+        let sum = u128::from_be_bytes(self.0).wrapping_add(u128::from_be_bytes(one.0));
+        Self(sum.to_be_bytes())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -18,6 +30,12 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -48,7 +48,27 @@ impl<M: ReadModel> Follower<M> {
     pub async fn open(model: &M, log: &Log, generation: Generation) -> Result<Self, FollowError> {
         let checkpoint = within(ROUND_TIMEOUT_S, model.checkpoint(generation)).await?;
         let source = Source::open(log, M::MODEL.topic(), checkpoint.clone()).await?;
-        Ok(Self {
+        Ok(Self::of(model, generation, source, checkpoint))
+    }
+
+    /// The same for a generation that is far behind.
+    pub async fn open_wide(
+        model: &M,
+        log: &Log,
+        generation: Generation,
+    ) -> Result<Self, FollowError> {
+        let checkpoint = within(ROUND_TIMEOUT_S, model.checkpoint(generation)).await?;
+        let source = Source::open_wide(log, M::MODEL.topic(), checkpoint.clone()).await?;
+        Ok(Self::of(model, generation, source, checkpoint))
+    }
+
+    fn of(
+        model: &M,
+        generation: Generation,
+        source: Source<EventOf<M>>,
+        checkpoint: Positions,
+    ) -> Self {
+        Self {
             model: model.clone(),
             generation,
             source,
@@ -56,7 +76,7 @@ impl<M: ReadModel> Follower<M> {
             checkpoint,
             halts: BTreeMap::new(),
             events: 0,
-        })
+        }
     }
 
     /// Which generation is filled.

@@ -3,11 +3,13 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use events::timestamp::Timestamp;
 use proto::{
     order_status_name,
     v1::{
-        GetOrderRequest, GetOrderResponse, GetUserRequest, GetUserResponse, ListOrdersRequest,
-        ListOrdersResponse, ListUsersRequest, ListUsersResponse,
+        self, GetOrderHistoryRequest, GetOrderHistoryResponse, GetOrderRequest, GetOrderResponse,
+        GetUserRequest, GetUserResponse, ListOrdersRequest, ListOrdersResponse, ListUsersRequest,
+        ListUsersResponse, get_order_request,
         order_service_server::{OrderService, OrderServiceServer},
         user_service_server::{UserService, UserServiceServer},
     },
@@ -19,7 +21,7 @@ use runtime::{
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
-    orders,
+    orders::{self, answers::ATTRIBUTES, history::AsOf},
     queries::{After, Queries},
     query::Parameters,
     users,
@@ -52,9 +54,50 @@ impl OrderService for ReadSide {
         let caller = Caller::of_call(&request, &self.tokens)?;
         let message = request.into_inner();
         let awaited = After::given(message.consistency_token.as_deref(), wait(message.wait))?;
-        let found = orders::answers::one(&self.queries, caller, awaited, &message.id).await?;
+        let (queries, id) = (&self.queries, &message.id);
+        let as_of = message.as_of.map(|as_of| match as_of {
+            get_order_request::AsOf::AsOfVersion(version) => Ok(AsOf::Version(version)),
+            get_order_request::AsOf::AsOfTime(time) => text(&time).parse(),
+        });
+        let found = match as_of {
+            None => orders::answers::one(queries, caller, awaited, id).await?,
+            Some(Ok(as_of)) => {
+                orders::answers::one_as_of(queries, caller, awaited, id, as_of).await?
+            }
+            Some(Err(_)) => {
+                let mut wrong = Parameters::given(Vec::new());
+                wrong.refuse(
+                    "as_of_time",
+                    "invalid_value",
+                    "must be a time of the years 1 to 9999",
+                );
+                wrong.finish()?;
+                return Err(Status::internal("a time that is refused"));
+            }
+        };
         let order = Some(found.shown()?.into());
         Ok(Response::new(GetOrderResponse { order }))
+    }
+
+    async fn get_order_history(
+        &self,
+        request: Request<GetOrderHistoryRequest>,
+    ) -> Result<Response<GetOrderHistoryResponse>, Status> {
+        let caller = Caller::of_call(&request, &self.tokens)?;
+        let message = request.into_inner();
+        let awaited = After::given(message.consistency_token.as_deref(), wait(message.wait))?;
+        let parameters = parameters([
+            ("limit", message.limit.map(|limit| limit.to_string())),
+            ("cursor", message.cursor),
+        ]);
+        let id = &message.id;
+        let page = orders::answers::history(&self.queries, caller, awaited, id, parameters).await?;
+        let items = page.shown()?.into_iter().map(Into::into).collect();
+        let next_cursor = page.next_cursor;
+        Ok(Response::new(GetOrderHistoryResponse {
+            items,
+            next_cursor,
+        }))
     }
 
     async fn list_orders(
@@ -72,11 +115,26 @@ impl OrderService for ReadSide {
                 order_status_name(message.status).map(Cow::into_owned),
             ),
             ("customer_id", message.customer_id),
+            ("created_from", message.created_from.as_ref().map(text)),
+            ("created_to", message.created_to.as_ref().map(text)),
+            ("currency", message.currency),
+            ("total_min", message.total_min),
+            ("total_max", message.total_max),
+            ("q", message.q),
+            ("sort", message.sort),
+            ("count", message.count.map(|count| count.to_string())),
         ]);
+        let attributes = message.attributes.into_iter();
+        let parameters =
+            parameters.and(attributes.map(|(path, value)| (format!("{ATTRIBUTES}{path}"), value)));
         let page = orders::answers::list(&self.queries, caller, awaited, parameters).await?;
         let items = page.shown()?.into_iter().map(Into::into).collect();
-        let next_cursor = page.next_cursor;
-        Ok(Response::new(ListOrdersResponse { items, next_cursor }))
+        let (next_cursor, count) = (page.next_cursor, page.count);
+        Ok(Response::new(ListOrdersResponse {
+            items,
+            next_cursor,
+            count,
+        }))
     }
 }
 
@@ -107,6 +165,10 @@ impl UserService for ReadSide {
         let parameters = parameters([
             ("limit", message.limit.map(|limit| limit.to_string())),
             ("cursor", message.cursor),
+            ("role", role(message.role)),
+            ("status", user_status(message.status)),
+            ("created_from", message.created_from.as_ref().map(text)),
+            ("created_to", message.created_to.as_ref().map(text)),
         ]);
         let page = users::answers::list(&self.queries, caller, awaited, parameters).await?;
         let items = page.shown()?.into_iter().map(Into::into).collect();
@@ -123,6 +185,33 @@ fn parameters<const N: usize>(given: [(&str, Option<String>); N]) -> Parameters 
             .filter_map(|(name, value)| Some((name.to_owned(), value?)))
             .collect(),
     )
+}
+
+/// How a role is called over HTTP; `None` where none is given. A number that means nothing stays one, and is refused.
+fn role(number: i32) -> Option<String> {
+    match v1::Role::try_from(number) {
+        Ok(v1::Role::Unspecified) => None,
+        Ok(v1::Role::User) => Some("user".to_owned()),
+        Ok(v1::Role::Admin) => Some("admin".to_owned()),
+        Err(_) => Some(number.to_string()),
+    }
+}
+
+/// The same of the status of a user.
+fn user_status(number: i32) -> Option<String> {
+    match v1::UserStatus::try_from(number) {
+        Ok(v1::UserStatus::Unspecified) => None,
+        Ok(v1::UserStatus::Active) => Some("active".to_owned()),
+        Ok(v1::UserStatus::Erased) => Some("erased".to_owned()),
+        Err(_) => Some(number.to_string()),
+    }
+}
+
+/// A time as it is written over HTTP; one that is none is refused there.
+fn text(time: &prost_types::Timestamp) -> String {
+    let micros = time.seconds.saturating_mul(1_000_000);
+    let micros = micros.saturating_add(i64::from(time.nanos) / 1_000);
+    Timestamp::from_micros(micros).to_string()
 }
 
 /// A negative time is left alone, as over HTTP.

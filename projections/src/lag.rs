@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     live::Served,
     measures,
-    model::Positions,
+    model::{Positions, unfinished},
+    progress::done,
     store::{ReadModel, StoreError, within},
 };
 
@@ -39,30 +40,25 @@ pub async fn report<M: ReadModel>(
 }
 
 async fn report_generations<M: ReadModel>(model: &M, ends: &Positions) -> Result<(), StoreError> {
-    let pointer = within(QUESTION_TIMEOUT_S, model.pointer()).await?;
-    let progress = if pointer.last == pointer.live {
-        1.0
-    } else {
-        progress(
-            &within(QUESTION_TIMEOUT_S, model.checkpoint(pointer.last)).await?,
-            ends,
-        )
+    let live = within(QUESTION_TIMEOUT_S, model.live()).await?;
+    let known = within(QUESTION_TIMEOUT_S, model.generations()).await?;
+    let filling = unfinished(&known, M::VERSION).next_back();
+    let progress = match filling {
+        Some(filling) => {
+            let positions = within(QUESTION_TIMEOUT_S, model.checkpoint(filling)).await?;
+            progress(&positions, ends)
+        }
+        None => 1.0,
     };
-    measures::generations(M::MODEL, pointer, progress);
+    measures::generations(M::MODEL, live, filling, progress);
     Ok(())
 }
 
 /// How much of the log up to `ends` lies before `positions`, from 0 to 1.
 fn progress(positions: &Positions, ends: &Positions) -> f64 {
-    let all: i64 = ends.values().sum();
-    let done = ends.iter().map(|(partition, end)| {
-        let position = positions.get(partition).copied().unwrap_or(0);
-        position.clamp(0, *end)
-    });
-    if all == 0 {
-        1.0
-    } else {
-        done.sum::<i64>() as f64 / all as f64
+    match ends.values().sum::<i64>() {
+        0 => 1.0,
+        all => done(positions, ends) as f64 / all as f64,
     }
 }
 

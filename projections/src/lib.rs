@@ -3,9 +3,13 @@
 
 pub mod described;
 pub mod digest;
+pub mod fields;
 pub mod fold;
 pub mod follower;
 pub mod grpc;
+pub mod horizon;
+pub mod indexes;
+pub mod inspect;
 pub mod lag;
 pub mod live;
 pub mod lock;
@@ -13,9 +17,11 @@ pub mod measures;
 pub mod model;
 pub mod operate;
 pub mod orders;
+pub mod progress;
 pub mod queries;
 pub mod query;
 pub mod rebuild;
+pub mod retention;
 pub mod serve;
 pub mod settings;
 pub mod source;

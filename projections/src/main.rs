@@ -12,9 +12,13 @@ use projections::{
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(settings) => projections::serve::serve(*settings).await.map(|()| true),
+        Command::Prepare(settings) => operate::prepare(&settings).await.map(|()| true),
         Command::Rebuild(settings) => operate::rebuild(&settings).await.map(|()| true),
+        Command::Cancel(settings) => operate::cancel(&settings).await.map(|()| true),
+        Command::Rollback(settings) => operate::rollback(&settings).await.map(|()| true),
         Command::Verify(settings) => operate::verify(&settings).await,
         Command::Status(settings) => operate::status(&settings).await.map(|()| true),
+        Command::Inspect(settings) => operate::inspect(&settings).await.map(|()| true),
         Command::Show(settings) => operate::show(&settings).await.map(|()| true),
     };
     match outcome {

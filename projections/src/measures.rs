@@ -8,7 +8,7 @@ use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 
-use crate::model::{Model, Pointer};
+use crate::model::{Generation, Model};
 
 const EVENTS: &str = "projections_events_total";
 const ROUND: &str = "projections_round_duration_seconds";
@@ -53,11 +53,11 @@ pub fn enter() {
         ),
         (
             GENERATION_BEGUN,
-            "The number of the generation that was begun last; higher during a rebuild, and after one that failed.",
+            "The number of the generation that is being filled, or was by a rebuild that was interrupted; else of the live one.",
         ),
         (
             PROGRESS,
-            "How much of the log the generation begun last holds; 1 when that is the live one.",
+            "How much of the log the generation holds that is being filled; 1 when there is none.",
         ),
     ] {
         describe_gauge!(name, Unit::Count, meaning);
@@ -105,8 +105,8 @@ pub fn lag(model: Model, lag: Lag) {
 }
 
 /// Which generations there are, and how much of the log the one begun last holds.
-pub fn generations(model: Model, pointer: Pointer, progress: f64) {
-    gauge!(GENERATION, "model" => model.name()).set(pointer.live.0);
-    gauge!(GENERATION_BEGUN, "model" => model.name()).set(pointer.last.0);
+pub fn generations(model: Model, live: Generation, filling: Option<Generation>, progress: f64) {
+    gauge!(GENERATION, "model" => model.name()).set(live.0);
+    gauge!(GENERATION_BEGUN, "model" => model.name()).set(filling.unwrap_or(live).0);
     gauge!(PROGRESS, "model" => model.name()).set(progress);
 }

@@ -1,22 +1,34 @@
-//! What operators run by hand: rebuild, verify, status, show. Text for people on standard output.
+//! What operators run by hand: prepare, rebuild, rollback, verify, status, show. Text for people on standard output.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use event_log::{Schemas, registry::RegistryError};
+use event_log::{KafkaSettings, Schemas, registry::RegistryError, topics::partition_count};
+use events::ids::{OrderId, StreamId, UserId};
 use runtime::{postgres, retry::Backoff};
+use serde::Serialize;
+use sqlx::PgPool;
 
 use crate::{
-    model::Model,
+    inspect,
+    lock::LockError,
+    model::{FORMER_VERSION_KEPT, Model},
     orders::store::OrderStore,
-    rebuild,
-    settings::{Places, RebuildSettings, ShowSettings, StatusSettings, VerifySettings},
+    rebuild::{self, Plan},
+    settings::{
+        CancelSettings, InspectSettings, Kind, Places, PrepareSettings, RebuildSettings,
+        RollbackSettings, ShowSettings, StatusSettings, VerifySettings,
+    },
     source::Log,
     status,
-    store::ReadModel,
+    store::{ReadModel, StoreError},
     users::store::{Names, UserStore},
-    verify,
+    verify::{self, Report},
 };
 
 const APPLICATION: &str = "projections by hand";
+/// How often it is looked whether somebody else has prepared what is needed.
+const PREPARED_BY_OTHERS_EVERY: Duration = Duration::from_secs(2);
 /// How often the schema registry is asked for the schemas at most.
 const REGISTRY_ATTEMPTS_MAX: usize = 10;
 
@@ -27,53 +39,188 @@ pub async fn rebuild(settings: &RebuildSettings) -> anyhow::Result<()> {
         log(places).await?,
         postgres::pool(&places.postgres, APPLICATION),
     );
-    let model = settings.model;
-    let say = move |line: String| println!("{model}: {line}");
-    match model {
-        Model::Users => rebuild::rebuild(&users(places), &log, &pool, say).await?,
-        Model::Orders => rebuild::rebuild(&orders(places).await?, &log, &pool, say).await?,
+    let plan = Plan {
+        keep: settings.keep.duration(),
+        anew: settings.anew,
+    };
+    match settings.model {
+        Model::Users => rebuild_one(&users(places), &log, &pool, plan).await,
+        Model::Orders => rebuild_one(&orders(places).await?, &log, &pool, plan).await,
+    }
+}
+
+async fn rebuild_one<M: ReadModel>(
+    model: &M,
+    log: &Log,
+    pool: &PgPool,
+    plan: Plan,
+) -> anyhow::Result<()> {
+    rebuild::rebuild(model, log, pool, plan, &mut say(M::MODEL)).await?;
+    Ok(())
+}
+
+/// `projections prepare`
+pub async fn prepare(settings: &PrepareSettings) -> anyhow::Result<()> {
+    let places = &settings.places;
+    let (log, pool) = (
+        log(places).await?,
+        postgres::pool(&places.postgres, APPLICATION),
+    );
+    prepare_one(&users(places), &log, &pool).await?;
+    prepare_one(&orders(places).await?, &log, &pool).await
+}
+
+async fn prepare_one<M: ReadModel>(model: &M, log: &Log, pool: &PgPool) -> anyhow::Result<()> {
+    let plan = Plan {
+        keep: FORMER_VERSION_KEPT,
+        anew: false,
+    };
+    model.prepare().await?;
+    loop {
+        match model.live().await {
+            Ok(live) => {
+                let (model, version) = (M::MODEL, M::VERSION);
+                println!("{model}: {live} is there for version {version} of the fold");
+                return Ok(());
+            }
+            Err(StoreError::NotBuilt(..)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match rebuild_one(model, log, pool, plan).await {
+            Err(error) if matches!(error.downcast_ref(), Some(LockError::Held { .. })) => {
+                println!("{}: {error:#}; waiting", M::MODEL);
+                tokio::time::sleep(PREPARED_BY_OTHERS_EVERY).await;
+            }
+            rebuilt => return rebuilt,
+        }
+    }
+}
+
+/// `projections cancel`
+pub async fn cancel(settings: &CancelSettings) -> anyhow::Result<()> {
+    let places = &settings.places;
+    let mut say = say(settings.model);
+    let dropped = match settings.model {
+        Model::Users => rebuild::cancel(&users(places), &mut say).await?,
+        Model::Orders => rebuild::cancel(&orders(places).await?, &mut say).await?,
+    };
+    if dropped.is_empty() {
+        say("nothing is being filled".to_owned());
+    }
+    Ok(())
+}
+
+/// `projections rollback`
+pub async fn rollback(settings: &RollbackSettings) -> anyhow::Result<()> {
+    let (places, to, keep) = (&settings.places, settings.to, settings.keep.duration());
+    let (log, pool) = (
+        log(places).await?,
+        postgres::pool(&places.postgres, APPLICATION),
+    );
+    let mut say = say(settings.model);
+    match settings.model {
+        Model::Users => rebuild::rollback(&users(places), &log, &pool, to, keep, &mut say).await?,
+        Model::Orders => {
+            rebuild::rollback(&orders(places).await?, &log, &pool, to, keep, &mut say).await?
+        }
     };
     Ok(())
+}
+
+fn say(model: Model) -> impl FnMut(String) + Send {
+    move |line| println!("{model}: {line}")
 }
 
 /// `projections verify`: whether everything is equal.
 pub async fn verify(settings: &VerifySettings) -> anyhow::Result<bool> {
     let places = &settings.places;
     let log = log(places).await?;
-    let mut equal = true;
-    for model in settings
+    let models = settings
         .model
-        .map_or(Model::ALL.to_vec(), |model| vec![model])
-    {
-        equal &= match model {
+        .map_or(Model::ALL.to_vec(), |model| vec![model]);
+    let mut verified = BTreeMap::new();
+    for model in models {
+        let one = match model {
             Model::Users => verify_one(&users(places), &log).await?,
             Model::Orders => verify_one(&orders(places).await?, &log).await?,
         };
+        if !settings.json {
+            print!("{}", text_of(model, &one));
+        }
+        verified.insert(model.name(), one);
     }
-    Ok(equal)
+    if settings.json {
+        println!("{}", serde_json::to_string_pretty(&verified)?);
+    }
+    Ok(verified.values().all(|one| one.report.is_equal()))
 }
 
-async fn verify_one<M: ReadModel>(model: &M, log: &Log) -> anyhow::Result<bool> {
-    let generation = model.pointer().await?.live;
+/// A generation, and what comparing it with the log found.
+#[derive(Serialize)]
+struct Verified {
+    generation: i32,
+    #[serde(flatten)]
+    report: Report,
+}
+
+async fn verify_one<M: ReadModel>(model: &M, log: &Log) -> anyhow::Result<Verified> {
+    let generation = model.live().await?;
     let report = verify::verify(model, log, generation).await?;
+    Ok(Verified {
+        generation: generation.0,
+        report,
+    })
+}
+
+fn text_of(model: Model, verified: &Verified) -> String {
+    let Verified { generation, report } = verified;
     let verdict = match report.different {
         0 => "equal to a fold of the log".to_owned(),
         different => format!("{different} streams DIFFER from a fold of the log"),
     };
-    println!(
-        "{} {generation}: {} streams, {} events folded, {verdict}, content {}",
-        M::MODEL,
+    let at: Vec<String> = report
+        .at
+        .iter()
+        .map(|(partition, at)| format!("{partition}@{at}"))
+        .collect();
+    let mut text = format!(
+        "{model} g{generation}: {} streams, {} events folded, {verdict} at {}, content {}\n",
         report.streams,
         report.events,
+        at.join(" "),
         report.content
     );
     for difference in &report.differences {
-        println!("  {difference}");
+        text += &format!("  {difference}\n");
     }
     if report.different > report.differences.len() {
-        println!("  and {} more", report.different - report.differences.len());
+        text += &format!(
+            "  and {} more\n",
+            report.different - report.differences.len()
+        );
     }
-    Ok(report.is_equal())
+    text
+}
+
+/// `projections inspect`
+pub async fn inspect(settings: &InspectSettings) -> anyhow::Result<()> {
+    let places = &settings.places;
+    let log = log(places).await?;
+    let found = match settings.kind {
+        Kind::User => {
+            let stream = StreamId::User(UserId(settings.id));
+            inspect::inspect(&users(places), &log, stream).await?
+        }
+        Kind::Order => {
+            let stream = StreamId::Order(OrderId(settings.id));
+            inspect::inspect(&orders(places).await?, &log, stream).await?
+        }
+    };
+    match settings.json {
+        true => println!("{}", serde_json::to_string_pretty(&found)?),
+        false => print!("{}", found.text()),
+    }
+    Ok(())
 }
 
 /// `projections status`
@@ -113,7 +260,7 @@ pub async fn show(settings: &ShowSettings) -> anyhow::Result<()> {
 }
 
 async fn newest<M: ReadModel>(model: &M, limit: u16) -> anyhow::Result<Vec<serde_json::Value>> {
-    Ok(model.newest(model.pointer().await?.live, limit).await?)
+    Ok(model.newest(model.live().await?, limit).await?)
 }
 
 fn users(places: &Places) -> UserStore {
@@ -124,7 +271,8 @@ fn users(places: &Places) -> UserStore {
 }
 
 async fn orders(places: &Places) -> anyhow::Result<OrderStore> {
-    Ok(OrderStore::new(places.mongo.database().await?))
+    let database = places.mongo.database().await?;
+    Ok(OrderStore::new(database, &places.order_attribute_indexes.0))
 }
 
 async fn log(places: &Places) -> anyhow::Result<Log> {
@@ -136,7 +284,7 @@ async fn log(places: &Places) -> anyhow::Result<Log> {
     let mut backoff = Backoff::default();
     for _ in 1..REGISTRY_ATTEMPTS_MAX {
         match Schemas::load(&kafka).await {
-            Ok(schemas) => return Ok(Log { kafka, schemas }),
+            Ok(schemas) => return with_partitions(kafka, schemas).await,
             // It may have lost its database a moment ago.
             Err(error @ RegistryError::Unreachable(_)) => {
                 eprintln!("projections: {error}; trying again");
@@ -146,5 +294,14 @@ async fn log(places: &Places) -> anyhow::Result<Log> {
         }
     }
     let schemas = Schemas::load(&kafka).await?;
-    Ok(Log { kafka, schemas })
+    with_partitions(kafka, schemas).await
+}
+
+async fn with_partitions(kafka: KafkaSettings, schemas: Arc<Schemas>) -> anyhow::Result<Log> {
+    let partitions = partition_count(&kafka).await?;
+    Ok(Log {
+        kafka,
+        schemas,
+        partitions,
+    })
 }

@@ -4,21 +4,34 @@
 use std::{
     collections::HashMap,
     future::Future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix_web::http::header::HeaderMap;
-use events::{Topic, ids::UserId, sealed::DataKey};
-use runtime::{
-    consistency::ConsistencyToken, data_keys::DataKeys, problem::Problem, representation::NotShown,
+use actix_web::{
+    HttpResponse,
+    http::header::{ETAG, HeaderMap},
 };
+use event_log::lookup::Lookup;
+use events::{StreamVersion, Topic, ids::UserId, sealed::DataKey};
+use runtime::{
+    consistency::ConsistencyToken, data_keys::DataKeys, etag, problem::Problem,
+    representation::NotShown,
+};
+use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use crate::{
+    horizon::Horizon,
     live::Served,
     measures,
     model::{Generation, Model},
-    orders::store::OrderStore,
+    orders::{
+        history::{Archive, PastError},
+        store::OrderStore,
+    },
     query::{bounded, patience},
+    source::Log,
     store::{StoreError, within},
     users::store::UserStore,
 };
@@ -66,6 +79,14 @@ pub struct Queries {
     pub users_served: Served,
     /// How far the orders are.
     pub orders_served: Served,
+    /// How far the log of users reaches.
+    pub users_horizon: Horizon,
+    /// How far the log of orders reaches.
+    pub orders_horizon: Horizon,
+    /// The log, once it is open.
+    pub log: Arc<OnceCell<Log>>,
+    /// The way to single records of it, once it was asked for.
+    pub lookup: Arc<OnceCell<Lookup>>,
 }
 
 impl Queries {
@@ -77,10 +98,20 @@ impl Queries {
                 Topic::Users => self.users_served.clone(),
                 Topic::Orders => self.orders_served.clone(),
             };
+            let mut horizon = match token.topic {
+                Topic::Users => self.users_horizon.clone(),
+                Topic::Orders => self.orders_horizon.clone(),
+            };
             let begun = Instant::now();
-            let reached = served.reached(token, after.patience).await;
+            let reached = tokio::select! {
+                biased;
+                reached = served.reached(token, after.patience) => {
+                    reached.map_err(|_| Problem::not_yet_consistent(RETRY_AFTER_S))
+                }
+                () = horizon.is_short_of(token) => Err(Problem::invalid_consistency_token()),
+            };
             measures::waited(reached.is_ok(), begun.elapsed());
-            reached.map_err(|_| Problem::not_yet_consistent(RETRY_AFTER_S))?;
+            reached?;
         }
         let served = match model {
             Model::Users => &self.users_served,
@@ -90,6 +121,23 @@ impl Queries {
             Problem::unavailable("the read model is not there yet", RETRY_AFTER_S)
         })?;
         Ok(view.generation)
+    }
+
+    /// The way to what the log says of single orders.
+    pub async fn archive(&self, generation: Generation) -> Result<Archive<'_>, Problem> {
+        let unavailable = || Problem::unavailable("the log cannot be read yet", RETRY_AFTER_S);
+        let log = self.log.get().ok_or_else(unavailable)?;
+        let start = async || Lookup::start(&log.kafka, &log.schemas);
+        let lookup = self.lookup.get_or_try_init(start).await.map_err(|error| {
+            tracing::error!(%error, "the log cannot be looked into");
+            unavailable()
+        })?;
+        Ok(Archive {
+            store: &self.orders,
+            generation,
+            lookup,
+            partitions: log.partitions,
+        })
     }
 
     /// The data key of a user, where there still is one.
@@ -106,12 +154,33 @@ impl Queries {
     }
 }
 
+/// An item of this version with its tag; to a client that has it already, only that. What is not whole any more, as personal
+/// data was erased, is no longer what the client has.
+pub fn known_or(
+    headers: &HeaderMap,
+    version: StreamVersion,
+    is_whole: bool,
+    item: impl Serialize,
+) -> HttpResponse {
+    let tag = (ETAG, etag::of_version(version));
+    if is_whole && etag::is_known(headers, version) {
+        return HttpResponse::NotModified().insert_header(tag).finish();
+    }
+    HttpResponse::Ok().insert_header(tag).json(item)
+}
+
 /// Asks a read model; when it does not answer, that is the problem `unavailable`.
 pub async fn ask<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, Problem> {
     within(QUERY_TIMEOUT_S, question).await.map_err(|error| {
         tracing::warn!(%error, "a query could not be answered");
         Problem::unavailable("the read model cannot be reached", RETRY_AFTER_S)
     })
+}
+
+/// What an order was cannot be told now: the problem `unavailable`.
+pub fn not_told(error: PastError) -> Problem {
+    tracing::warn!(%error, "what an order was could not be told");
+    Problem::unavailable("what is recorded of it cannot be reached", RETRY_AFTER_S)
 }
 
 /// Stored data that cannot be shown is a fault of ours, and repeating the query later is all a client can do.

@@ -29,6 +29,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub struct Parameters {
     given: Vec<(String, String)>,
     errors: Vec<FieldError>,
+    unknown: Vec<FieldError>,
 }
 
 impl Parameters {
@@ -44,7 +45,15 @@ impl Parameters {
         Self {
             given,
             errors: Vec::new(),
+            unknown: Vec::new(),
         }
+    }
+
+    /// The same with more of them.
+    #[must_use]
+    pub fn and(mut self, more: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.given.extend(more);
+        self
     }
 
     /// An optional parameter, read by `read`; what that refuses is reported as `must be <wanted>`.
@@ -60,6 +69,51 @@ impl Parameters {
             self.fail(name, "invalid_value", format!("must be {wanted}"));
         }
         value
+    }
+
+    /// An optional parameter of several names with commas between them, each once, known by `known`.
+    pub fn several<T: PartialEq>(
+        &mut self,
+        name: &str,
+        known: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let text = self.take(name)?;
+        let mut several = Vec::new();
+        for each in text.split(',') {
+            match known(each) {
+                Some(each) if !several.contains(&each) => several.push(each),
+                Some(_) => {}
+                None => self
+                    .unknown
+                    .push(unknown(name, "holds a name that is not known here")),
+            }
+        }
+        Some(several)
+    }
+
+    /// Every parameter whose name begins with `prefix`, without that.
+    pub fn below(&mut self, prefix: &str) -> Vec<(String, String)> {
+        let (below, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.given)
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(prefix));
+        self.given = rest;
+        let without = |(name, value): (String, String)| {
+            (
+                name.strip_prefix(prefix).unwrap_or_default().to_owned(),
+                value,
+            )
+        };
+        below.into_iter().map(without).collect()
+    }
+
+    /// Reports a parameter that is not known.
+    pub fn is_unknown(&mut self, name: &str) {
+        self.unknown.push(unknown(name, "is not known here"));
+    }
+
+    /// Reports a parameter that does not go with the others.
+    pub fn refuse(&mut self, name: &str, code: &'static str, message: &str) {
+        self.fail(name, code, message.to_owned());
     }
 
     /// The page's size.
@@ -81,12 +135,15 @@ impl Parameters {
             .transpose()
     }
 
-    /// Reports every parameter that was not taken; the problem `invalid` when anything was wrong.
+    /// Reports what is not known (every parameter that was not taken) as the problem `unreadable`, else what is wrong as the
+    /// problem `invalid`.
     pub fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.given) {
-            self.fail(&name, "unknown", "is not known here".into());
+            self.is_unknown(&name);
         }
-        if self.errors.is_empty() {
+        if !self.unknown.is_empty() {
+            Err(Problem::unknown_parameters(self.unknown))
+        } else if self.errors.is_empty() {
             Ok(())
         } else {
             Err(Problem::invalid(self.errors))
@@ -106,29 +163,41 @@ impl Parameters {
     }
 
     fn fail(&mut self, name: &str, code: &'static str, message: String) {
-        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         self.errors.push(FieldError {
-            pointer,
+            pointer: pointer(name),
             code,
             message,
         });
     }
 }
 
-/// Where a page ended: the time and id of its last item, bound to the filter of its list. Opaque to clients.
+fn unknown(name: &str, message: &str) -> FieldError {
+    FieldError {
+        pointer: pointer(name),
+        code: "unknown",
+        message: message.to_owned(),
+    }
+}
+
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// Where a page ended: what its last item is sorted by (microseconds, minor units, a version) and its id, bound to the filter of
+/// its list. Opaque to clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     filter: [u8; 8],
-    created_at_micros: i64,
+    key: i64,
     id: Uuid,
 }
 
 impl Cursor {
     /// The end of a page of the list that `filter` describes.
-    pub fn new(filter: &[&str], created_at_micros: i64, id: Uuid) -> Self {
+    pub fn new(filter: &[&str], key: i64, id: Uuid) -> Self {
         Self {
             filter: Self::filter(filter),
-            created_at_micros,
+            key,
             id,
         }
     }
@@ -136,7 +205,7 @@ impl Cursor {
     /// The place where the page ended; the problem `invalid-cursor` when it was a page of another list.
     pub fn place(self, filter: &[&str]) -> Result<(i64, Uuid), Problem> {
         if self.filter == Self::filter(filter) {
-            Ok((self.created_at_micros, self.id))
+            Ok((self.key, self.id))
         } else {
             Err(Problem::invalid_cursor())
         }
@@ -158,10 +227,10 @@ impl Cursor {
         }
         let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
         let (filter, rest) = bytes.split_first_chunk()?;
-        let (created_at, id) = rest.split_first_chunk()?;
+        let (key, id) = rest.split_first_chunk()?;
         Some(Self {
             filter: *filter,
-            created_at_micros: i64::from_be_bytes(*created_at),
+            key: i64::from_be_bytes(*key),
             id: Uuid::from_slice(id).ok()?,
         })
     }
@@ -171,7 +240,7 @@ impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes = [
             self.filter.as_slice(),
-            self.created_at_micros.to_be_bytes().as_slice(),
+            self.key.to_be_bytes().as_slice(),
             self.id.as_bytes(),
         ]
         .concat();
@@ -219,19 +288,28 @@ mod tests {
 
     #[test]
     fn everything_wrong_is_said_at_once() {
-        let mut given = parameters("limit=0&status=lost&colour=red&a%2Fb=1&status=new");
-        given.limit();
-        given.optional("status", "a status", |_| None::<()>);
-        let problem = given.finish().unwrap_err();
+        let read = |text: &str| {
+            let mut given = parameters(text);
+            given.limit();
+            given.optional("status", "a status", |_| None::<()>);
+            given.finish().unwrap_err()
+        };
+        let problem = read("limit=0&status=lost&status=new");
+        assert_eq!(problem.kind().status.as_u16(), 422);
         assert_eq!(
             codes(&problem),
             [
                 ("/limit", "invalid_value"),
                 ("/status", "repeated"),
                 ("/status", "invalid_value"),
-                ("/colour", "unknown"),
-                ("/a~1b", "unknown"),
             ]
+        );
+        // What is not known comes first: it may be what was meant.
+        let problem = read("limit=0&colour=red&a%2Fb=1");
+        assert_eq!(problem.kind().status.as_u16(), 400);
+        assert_eq!(
+            codes(&problem),
+            [("/colour", "unknown"), ("/a~1b", "unknown")]
         );
     }
 

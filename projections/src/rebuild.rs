@@ -1,62 +1,71 @@
 //! Rebuilding a read model while it is served: fill a new generation from the beginning of the log, catch up,
-//! compare it with the log, swap it in. Until the swap the live generation is not touched; it is kept until
-//! the next rebuild.
+//! compare it with the log, swap it in. Until the swap the live generation is not touched; afterwards it is kept for a
+//! while, so that one can go back to it.
+//!
+//! ```text
+//!  begin ──► filling ──► indexes ──► caught up ──► equal to the log ──► live ──► kept ──► dropped
+//!                ▲ │                                                      ▲         │
+//!      killed:   └─┘ the next rebuild goes on                             └─────────┘ rollback
+//! ```
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use event_log::{KafkaSettings, topics::end_positions};
-use events::ids::StreamId;
 use sqlx::PgPool;
 
 use crate::{
-    fold::{Digested, Halt, State},
+    fold::Halt,
     follower::Follower,
     lock::RebuildLock,
-    model::{Generation, Positions, has_reached},
+    model::{Generation, Known, Stage, has_reached, kept_last, outdated, unfinished},
+    progress::Progress,
     source::Log,
-    store::ReadModel,
+    store::{ReadModel, StoreError},
     verify::{self, Report},
 };
 
-/// How long a generation must have been live before the one before it is dropped: every service has noticed
-/// the swap by then, so no query reads what is dropped.
-const SWAP_NOTICED_AFTER_S: i64 = 5;
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// How often the lock is confirmed while a generation is filled.
+const CONFIRM_EVERY: Duration = Duration::from_secs(1);
+
+/// How a rebuild is done.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// How long the generation that was live is kept.
+    pub keep: Duration,
+    /// Whether one that was begun and not finished is dropped, and not gone on with.
+    pub anew: bool,
+}
 
 /// Rebuilds `model`; `say` is given lines for people. An error leaves the live generation as it was.
 pub async fn rebuild<M: ReadModel>(
     model: &M,
     log: &Log,
     pool: &PgPool,
-    mut say: impl FnMut(String) + Send,
+    plan: Plan,
+    say: &mut (impl FnMut(String) + Send),
 ) -> anyhow::Result<Report> {
     let begun = Instant::now();
     let lock = RebuildLock::take(pool, M::MODEL).await?;
     model.prepare().await.context("preparing")?;
-    let from = await_noticed(model, &mut say).await?;
-    // First the new one: from now on no rebuild that was begun before can swap its generation in.
-    let to = model.begin_generation().await?;
-    for dropped in model.drop_others(to).await? {
-        say(format!("dropped generation {dropped}"));
+    let from = live(model).await?;
+    let to = begin(model, plan, say).await?;
+    match from {
+        Some(from) => say(format!("{from} is live and stays so; filling {to}")),
+        None => say(format!(
+            "filling {to}, the first of this version of the fold ({})",
+            M::VERSION
+        )),
     }
-    say(format!(
-        "{from} is live and stays so; filling {to} from the beginning of the log"
-    ));
-    let follower = Follower::open(model, log, to).await?;
     let mut filling = Filling {
-        follower,
+        follower: Follower::open_wide(model, log, to).await?,
         lock,
         kafka: &log.kafka,
-        say: &mut say,
     };
     let events_per_s = filling.catch_up().await?;
     let indexing = Instant::now();
     model.index(to).await.context("making the indexes")?;
-    (filling.say)(format!(
+    say(format!(
         "indexes made in {:.1} s",
         indexing.elapsed().as_secs_f64()
     ));
@@ -68,24 +77,19 @@ pub async fn rebuild<M: ReadModel>(
         report
             .differences
             .iter()
-            .for_each(|line| (filling.say)(format!("  {line}")));
+            .for_each(|line| say(format!("  {line}")));
         bail!(
-            "{to} differs from the log in {} streams; {from} stays live",
+            "{to} differs from the log in {} streams and is not made live; begin anew with --anew",
             report.different
         );
     }
-    let comparison = compare(model, from, to).await.unwrap_or_else(|error| {
-        // What is damaged there is what one rebuilds for.
-        format!("not compared with {from}: {error:#}")
-    });
     // Comparing took its time: a last step, so that little is left to catch up on after the swap.
     filling.catch_up().await?;
     filling.lock.confirm().await?;
-    model.swap(from, to).await.context("swapping")?;
+    model.swap(from, to, plan.keep).await.context("swapping")?;
     let events = filling.follower.events;
-    say(format!(
-        "{to} is live; {from} is kept until the next rebuild"
-    ));
+    say(format!("{to} is live{}", kept(from, plan.keep)));
+    drop_outdated(model, say).await?;
     say(format!(
         "{events} events into {} streams in {:.1} s ({events_per_s:.0} events/s while filling); \
          equal to a fold of the log, content {}",
@@ -93,46 +97,144 @@ pub async fn rebuild<M: ReadModel>(
         begun.elapsed().as_secs_f64(),
         report.content
     ));
-    say(comparison);
     Ok(report)
 }
 
-/// The live generation, once every service has noticed that it is.
-async fn await_noticed<M: ReadModel>(
+/// Goes back to `to`, or to the generation that was live before, as soon as it has caught up with the log.
+pub async fn rollback<M: ReadModel>(
     model: &M,
-    say: &mut impl FnMut(String),
+    log: &Log,
+    pool: &PgPool,
+    to: Option<Generation>,
+    keep: Duration,
+    say: &mut (impl FnMut(String) + Send),
 ) -> anyhow::Result<Generation> {
-    loop {
-        let pointer = model.pointer().await?;
-        let rest = SWAP_NOTICED_AFTER_S.saturating_sub(pointer.live_for_s);
-        if rest <= 0 || pointer.live == Generation::FIRST {
-            return Ok(pointer.live);
+    let lock = RebuildLock::take(pool, M::MODEL).await?;
+    let from = model.live().await?;
+    let known = model.generations().await?;
+    let is_kept =
+        |each: &&Known| matches!(each.stage, Stage::Kept { .. }) && each.version == M::VERSION;
+    let kept = known.iter().filter(is_kept).map(|each| each.generation);
+    let found = match to {
+        Some(to) => kept.clone().find(|each| *each == to),
+        None => kept_last(&known, M::VERSION),
+    };
+    let Some(to) = found else {
+        let kept: Vec<String> = kept.map(|each| each.to_string()).collect();
+        match kept.as_slice() {
+            [] => bail!(
+                "no generation of {} is kept that one could go back to",
+                M::MODEL
+            ),
+            kept => bail!("kept are: {}", kept.join(", ")),
         }
+    };
+    say(format!("{from} is live; catching up with {to}"));
+    let mut filling = Filling {
+        follower: Follower::open_wide(model, log, to).await?,
+        lock,
+        kafka: &log.kafka,
+    };
+    // What was declared since it was filled.
+    model.index(to).await.context("making the indexes")?;
+    filling.catch_up().await?;
+    filling.lock.confirm().await?;
+    model.swap(Some(from), to, keep).await.context("swapping")?;
+    say(format!(
+        "{to} is live again{}",
+        self::kept(Some(from), keep)
+    ));
+    Ok(to)
+}
+
+/// Drops what was begun and not finished. Whoever still fills it ends with an error that says so.
+pub async fn cancel<M: ReadModel>(
+    model: &M,
+    say: &mut (impl FnMut(String) + Send),
+) -> anyhow::Result<Vec<Generation>> {
+    let begun: Vec<Generation> = unfinished(&model.generations().await?, M::VERSION).collect();
+    for generation in &begun {
+        model.drop_generation(*generation).await?;
         say(format!(
-            "{} has just gone live, waiting {rest} s until everybody has noticed",
-            pointer.live
+            "dropped generation {generation}, which was not finished"
         ));
-        tokio::time::sleep(Duration::from_secs(rest.unsigned_abs())).await;
+    }
+    Ok(begun)
+}
+
+/// Drops the generations that nobody needs any more.
+pub async fn drop_outdated<M: ReadModel>(
+    model: &M,
+    say: &mut (impl FnMut(String) + Send),
+) -> Result<(), StoreError> {
+    for generation in outdated(&model.generations().await?, M::VERSION) {
+        match model.drop_generation(generation).await {
+            Ok(()) => say(format!("dropped generation {generation}")),
+            // It has just been gone back to.
+            Err(StoreError::IsLive(..)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The live generation of this version, where there is one.
+async fn live<M: ReadModel>(model: &M) -> Result<Option<Generation>, StoreError> {
+    match model.live().await {
+        Ok(live) => Ok(Some(live)),
+        Err(StoreError::NotBuilt(..)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
+/// The generation to fill: the one that was begun last and not finished, else a new one.
+async fn begin<M: ReadModel>(
+    model: &M,
+    plan: Plan,
+    say: &mut (impl FnMut(String) + Send),
+) -> anyhow::Result<Generation> {
+    if plan.anew {
+        cancel(model, say).await?;
+    }
+    match unfinished(&model.generations().await?, M::VERSION).next_back() {
+        Some(begun) => {
+            say(format!(
+                "{begun} was begun and not finished: going on with it (--anew begins another)"
+            ));
+            Ok(begun)
+        }
+        None => Ok(model.begin_generation().await?),
+    }
+}
+
+fn kept(from: Option<Generation>, keep: Duration) -> String {
+    let kept = from.map(|from| format!("; {from} is kept for {} s", keep.as_secs()));
+    kept.unwrap_or_default()
+}
+
 /// A generation that is being filled.
-struct Filling<'a, M: ReadModel, S> {
+struct Filling<'a, M: ReadModel> {
     follower: Follower<M>,
     lock: RebuildLock,
     kafka: &'a KafkaSettings,
-    say: &'a mut S,
 }
 
-impl<M: ReadModel, S: FnMut(String)> Filling<'_, M, S> {
+impl<M: ReadModel> Filling<'_, M> {
     /// Applies everything up to the present end of the log; returns the events per second.
     async fn catch_up(&mut self) -> anyhow::Result<f64> {
-        let target = end_positions(self.kafka, M::MODEL.topic()).await?;
+        let end = end_positions(self.kafka, M::MODEL.topic()).await?;
         let (begun, before) = (Instant::now(), self.follower.events);
-        let mut told = begun;
-        while !has_reached(self.follower.positions(), &target) {
+        let mut confirmed = begun;
+        let generation = self.follower.generation();
+        let mut progress = Progress::begin(M::MODEL, generation, self.follower.positions(), &end);
+        while !has_reached(self.follower.positions(), &end) {
             let gathered = self.follower.gather().await?;
-            self.follower.apply(gathered).await?;
+            match self.follower.apply(gathered).await {
+                Err(StoreError::Gone(..) | StoreError::Moved(_)) => bail!(
+                    "{generation} was cancelled, or is filled by another process; the live generation stays as it is"
+                ),
+                applied => applied?,
+            }
             if let Some(Halt {
                 partition,
                 offset,
@@ -144,78 +246,14 @@ impl<M: ReadModel, S: FnMut(String)> Filling<'_, M, S> {
                     "stopped at {topic}/{partition}@{offset}: {reason}; the live generation stays as it is"
                 );
             }
-            if told.elapsed() >= PROGRESS_EVERY {
-                told = Instant::now();
+            progress.show(self.follower.positions(), &end);
+            if confirmed.elapsed() >= CONFIRM_EVERY {
+                confirmed = Instant::now();
                 self.lock.confirm().await?;
-                self.tell(&target, before, begun);
             }
         }
         self.follower.settle().await?;
-        if self.follower.events > before {
-            self.tell(&target, before, begun);
-        }
-        Ok(rate(self.follower.events - before, begun))
+        let events = self.follower.events - before;
+        Ok(events as f64 / begun.elapsed().as_secs_f64().max(0.001))
     }
-
-    fn tell(&mut self, target: &Positions, before: u64, begun: Instant) {
-        let follower = &self.follower;
-        let reached = |partition, end: &i64| {
-            let position = follower.positions().get(partition);
-            position.copied().unwrap_or(0).min(*end)
-        };
-        let done: i64 = target
-            .iter()
-            .map(|(partition, end)| reached(partition, end))
-            .sum();
-        let all: i64 = target.values().sum();
-        let line = format!(
-            "{}: {} events applied, {:.0}/s, {done} of {all} records",
-            follower.generation(),
-            follower.events,
-            rate(follower.events - before, begun)
-        );
-        (self.say)(line);
-    }
-}
-
-fn rate(events: u64, begun: Instant) -> f64 {
-    events as f64 / begun.elapsed().as_secs_f64().max(0.001)
-}
-
-/// How the new generation compares with the live one, in words. Not a condition of the swap: the log decides,
-/// and a live generation that is damaged is what one rebuilds for.
-async fn compare<M: ReadModel>(
-    model: &M,
-    from: Generation,
-    to: Generation,
-) -> anyhow::Result<String> {
-    let mut new: HashMap<StreamId, M::Digest> = HashMap::new();
-    model
-        .scan(to, |state| drop(new.insert(state.stream(), state)))
-        .await?;
-    let (mut equal, mut different, mut newer, mut only_live) = (0_usize, 0_usize, 0_usize, 0_usize);
-    model
-        .scan(from, |live| match new.remove(&live.stream()) {
-            Some(new) if new.version() != live.version() => newer += 1,
-            Some(new) if new.digest() == live.digest() => equal += 1,
-            Some(_) => different += 1,
-            None => only_live += 1,
-        })
-        .await?;
-    ensure!(from != to, "a generation is not compared with itself");
-    let only_new = new.len();
-    let mut said = format!("compared with {from}: {equal} streams equal, {different} different");
-    for (count, what) in [
-        (newer, format!("at another version in {from}")),
-        (only_live, format!("only in {from}")),
-        (only_new, format!("only in {to}")),
-    ] {
-        if count > 0 {
-            said += &format!(", {count} {what}");
-        }
-    }
-    if newer + only_live > 0 {
-        said += " (the log goes on; the new generation follows it from here)";
-    }
-    Ok(said)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::web;
+use events::Topic;
 use runtime::{
     auth::{self, KeyRing, PublicKey, TokenVerifier},
     data_keys::{DataKeys, WrappingKey},
@@ -17,9 +18,10 @@ use runtime::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    described, grpc, lag, live, measures,
+    described, grpc, horizon, indexes, lag, live, measures,
     orders::store::OrderStore,
     queries::Queries,
+    retention,
     settings::ServeSettings,
     users::store::{Names, UserStore},
     worker::{LogOpener, Worker},
@@ -42,15 +44,23 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let pool = postgres::pool(&settings.places.postgres, APPLICATION);
     postgres::measure(&pool);
     let users = UserStore::new(pool.clone(), Names::default());
-    let orders = OrderStore::new(settings.places.mongo.database().await?);
+    let database = settings.places.mongo.database().await?;
+    let orders = OrderStore::new(database, &settings.places.order_attribute_indexes.0);
     let ((users_live, users_served), (orders_live, orders_served)) =
         (live::channel(), live::channel());
+    let (users_lookout, users_horizon) = horizon::horizon();
+    let (orders_lookout, orders_horizon) = horizon::horizon();
+    let opened = Arc::new(OnceCell::new());
     let queries = Queries {
         users: users.clone(),
         orders: orders.clone(),
         keys: DataKeys::new(pool.clone(), wrapping_key),
         users_served: users_served.clone(),
         orders_served: orders_served.clone(),
+        users_horizon,
+        orders_horizon,
+        log: Arc::clone(&opened),
+        lookup: Arc::default(),
     };
     let (health, shutdown) = (Health::default(), shutdown::on_signal()?);
     let places = Arc::new(settings.places);
@@ -66,11 +76,17 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         orders_served,
         shutdown.clone(),
     );
+    let kafka = places.kafka.clone();
+    let users_lookout = users_lookout.run(Topic::Users, kafka.clone(), shutdown.clone());
+    let orders_lookout = orders_lookout.run(Topic::Orders, kafka, shutdown.clone());
+    let orders_indexes = indexes::make(orders.clone(), shutdown.clone());
+    let users_kept = retention::keep(users.clone(), shutdown.clone());
+    let orders_kept = retention::keep(orders.clone(), shutdown.clone());
     let log = LogOpener {
         places: Arc::clone(&places),
         kafka: health.component("kafka"),
         registry: health.component("registry"),
-        log: Arc::new(OnceCell::new()),
+        log: opened,
     };
     let users = Worker {
         model: users,
@@ -120,6 +136,11 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     vital.spawn("orders projection", orders.run(shutdown.clone()));
     vital.spawn("lag of users", users_lag);
     vital.spawn("lag of orders", orders_lag);
+    vital.spawn("end of the log of users", users_lookout);
+    vital.spawn("end of the log of orders", orders_lookout);
+    vital.spawn("indexes of orders", orders_indexes);
+    vital.spawn("generations of users", users_kept);
+    vital.spawn("generations of orders", orders_kept);
     let ended = vital.run().await;
     trace::finish().await;
     ended

@@ -10,11 +10,18 @@ use mongodb::{
     options::{Acknowledgment, ClientOptions, WriteConcern},
 };
 use runtime::{postgres::PostgresSettings, telemetry::LogSettings, trace::TraceSettings};
+use uuid::Uuid;
 
-use crate::model::Model;
+use crate::{
+    model::{Generation, KEEP_MIN, Model},
+    orders::list::AttributePaths,
+};
 
 /// How long MongoDB may take to be found before it counts as away.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A year.
+const KEEP_SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
 
 /// The read side: folds the log into read models and answers queries from them.
 #[derive(Debug, Parser)]
@@ -30,12 +37,22 @@ pub struct Cli {
 pub enum Command {
     /// Follows the log and answers queries until told to end.
     Serve(Box<ServeSettings>),
-    /// Fills a new generation of a read model from the log, compares it, and swaps it in. Queries go on.
+    /// Makes what this version of the program needs: read models that it stores otherwise than the version before are
+    /// rebuilt. To be run before its `serve`, while the version before goes on serving.
+    Prepare(PrepareSettings),
+    /// Fills a new generation of a read model from the log, compares it, and swaps it in. Queries go on. One that was
+    /// interrupted is gone on with.
     Rebuild(RebuildSettings),
+    /// Drops a generation that is being filled, or that an interrupted rebuild has left.
+    Cancel(CancelSettings),
+    /// Goes back to the generation that was live before, once that has caught up with the log. Queries go on.
+    Rollback(RollbackSettings),
     /// Compares read models with a fold of the log; exit code 1 when they differ.
     Verify(VerifySettings),
     /// Says which generations are live and how far behind the log they are.
     Status(StatusSettings),
+    /// Prints every event of a user or an order, with places and metadata, and what is stored of it.
+    Inspect(InspectSettings),
     /// Prints the newest rows or documents as they are stored.
     Show(ShowSettings),
 }
@@ -52,6 +69,10 @@ pub struct Places {
     /// Where orders are.
     #[command(flatten)]
     pub mongo: MongoSettings,
+    /// What of the orders' attributes they are found by, `?attributes.<path>=<value>`: dotted paths with commas between
+    /// them, 10 at most. Each costs an index; a new one is made when the service starts.
+    #[arg(long, env = "ORDER_ATTRIBUTE_INDEXES", default_value = "")]
+    pub order_attribute_indexes: AttributePaths,
 }
 
 /// Where MongoDB is.
@@ -122,11 +143,66 @@ pub struct ServeSettings {
     pub log: LogSettings,
 }
 
+/// Settings of `projections prepare`.
+#[derive(Debug, Args)]
+pub struct PrepareSettings {
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Settings of `projections cancel`.
+#[derive(Debug, Args)]
+pub struct CancelSettings {
+    /// Which read model.
+    pub model: Model,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Settings of `projections rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackSettings {
+    /// Which read model.
+    pub model: Model,
+    /// Which generation, as `projections status` lists them; the newest that is kept when none is named.
+    #[arg(long, value_name = "gN")]
+    pub to: Option<Generation>,
+    /// For how long the generation that is live now is kept.
+    #[command(flatten)]
+    pub keep: Keep,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// For how long one can go back.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Keep {
+    /// For how long the generation that was live is kept, in seconds, so that one can go back to it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 24 * 60 * 60, value_parser = clap::value_parser!(u64).range(KEEP_MIN.as_secs()..=KEEP_SECONDS_MAX))]
+    pub keep: u64,
+}
+
+impl Keep {
+    /// The same as a duration.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.keep)
+    }
+}
+
 /// Settings of `projections rebuild`.
 #[derive(Debug, Args)]
 pub struct RebuildSettings {
     /// Which read model.
     pub model: Model,
+    /// Begin another generation, and drop one that was begun and not finished.
+    #[arg(long)]
+    pub anew: bool,
+    /// For how long the generation that is live now is kept.
+    #[command(flatten)]
+    pub keep: Keep,
     /// Where the log and the read models are.
     #[command(flatten)]
     pub places: Places,
@@ -137,6 +213,9 @@ pub struct RebuildSettings {
 pub struct VerifySettings {
     /// Which read model; every one when none is named.
     pub model: Option<Model>,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
     /// Where the log and the read models are.
     #[command(flatten)]
     pub places: Places,
@@ -151,6 +230,30 @@ pub struct StatusSettings {
     /// Where the log and the read models are.
     #[command(flatten)]
     pub places: Places,
+}
+
+/// Settings of `projections inspect`.
+#[derive(Debug, Args)]
+pub struct InspectSettings {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Its id.
+    pub id: Uuid,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// A kind of thing that there are streams of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// A user.
+    User,
+    /// An order.
+    Order,
 }
 
 /// Settings of `projections show`.

@@ -18,6 +18,9 @@ use crate::{
 /// Events gathered into one round, roughly: gathering stops with the batch that reaches it.
 const ROUND_EVENTS_MAX: usize = 4_000;
 
+/// Threads that read the log together where much of it is read.
+const WIDE_THREADS: u16 = 2;
+
 /// What is needed to read the log.
 #[derive(Clone)]
 pub struct Log {
@@ -25,6 +28,8 @@ pub struct Log {
     pub kafka: KafkaSettings,
     /// What its values are written with.
     pub schemas: Arc<Schemas>,
+    /// How many partitions each topic has.
+    pub partitions: u16,
 }
 
 /// The events of one read model, from given positions on.
@@ -51,7 +56,22 @@ pub struct Gathered<E> {
 impl<E: TryFrom<Event>> Source<E> {
     /// Reads `topic` on from `from`.
     pub async fn open(log: &Log, topic: Topic, from: Positions) -> Result<Self, LogError> {
-        let feed = Feed::start(&log.kafka, Arc::clone(&log.schemas), topic, from.clone()).await?;
+        Self::open_with(log, topic, from, 1).await
+    }
+
+    /// The same, as fast as the machine can: for whoever reads much.
+    pub async fn open_wide(log: &Log, topic: Topic, from: Positions) -> Result<Self, LogError> {
+        Self::open_with(log, topic, from, WIDE_THREADS).await
+    }
+
+    async fn open_with(
+        log: &Log,
+        topic: Topic,
+        from: Positions,
+        threads: u16,
+    ) -> Result<Self, LogError> {
+        let schemas = Arc::clone(&log.schemas);
+        let feed = Feed::start_wide(&log.kafka, schemas, topic, from.clone(), threads).await?;
         Ok(Self {
             feed,
             reached: from,

@@ -1,25 +1,46 @@
-//! What an operator asks: which generation is live, and how far it is behind the log.
+//! What an operator asks: which generations there are, and how far they are behind the log.
 
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use event_log::{KafkaSettings, topics::end_positions};
+use event_log::{KafkaSettings, lag::unread_since, topics::end_positions};
 use serde::Serialize;
 
-use crate::store::ReadModel;
+use crate::{
+    model::{Known, Positions, Stage},
+    progress::done,
+    store::{ReadModel, StoreError},
+};
 
 /// The state of one read model.
 #[derive(Debug, Serialize)]
 pub struct Status {
     model: &'static str,
-    /// The live generation's number.
-    generation: i32,
+    /// Of this program's fold.
+    version: u16,
+    /// The live generation's number; none before this version's first.
+    generation: Option<i32>,
     /// The table or collection that holds it.
-    storage: String,
-    /// The generation begun last; another than the live one during a rebuild or after one that was given up.
-    last_generation: i32,
+    storage: Option<String>,
+    generations: Vec<Filled>,
     partitions: Vec<Partition>,
     /// Records that are not applied yet (transaction markers count).
     lag: i64,
+}
+
+/// A generation, and how full it is.
+#[derive(Debug, Serialize)]
+struct Filled {
+    generation: i32,
+    version: u16,
+    stage: &'static str,
+    /// Records up to its checkpoint, of all that the log has.
+    records: i64,
+    end: i64,
+    /// For how long it is kept.
+    kept_for_s: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -28,14 +49,39 @@ struct Partition {
     checkpoint: i64,
     end: i64,
     lag: i64,
+    /// For how long the log has held the first record that is not applied; none where all are.
+    lag_s: Option<i64>,
 }
 
 /// Asks the read model and the log.
 pub async fn status<M: ReadModel>(model: &M, kafka: &KafkaSettings) -> anyhow::Result<Status> {
-    let pointer = model.pointer().await?;
-    let checkpoint = model.checkpoint(pointer.live).await?;
-    let partitions: Vec<Partition> = end_positions(kafka, M::MODEL.topic())
-        .await?
+    let end = end_positions(kafka, M::MODEL.topic()).await?;
+    let live = match model.live().await {
+        Ok(live) => Some(live),
+        Err(StoreError::NotBuilt(..)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let checkpoint = match live {
+        Some(live) => model.checkpoint(live).await?,
+        None => Positions::new(),
+    };
+    let mut generations = Vec::new();
+    for known in model.generations().await? {
+        match model.checkpoint(known.generation).await {
+            Ok(positions) => generations.push(Filled::of(known, &positions, &end)),
+            // Dropped just now, or what a late writer left.
+            Err(StoreError::Gone(..)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let behind = end.iter().filter_map(|(partition, end)| {
+        let position = checkpoint.get(partition).copied().unwrap_or(0);
+        (position < *end).then_some((*partition, position))
+    });
+    let since = unread_since(kafka, M::MODEL.topic(), behind.collect()).await?;
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    let now_ms = i64::try_from(now_ms)?;
+    let partitions: Vec<Partition> = end
         .into_iter()
         .map(|(partition, end)| {
             let checkpoint = checkpoint.get(&partition).copied().unwrap_or(0);
@@ -44,38 +90,87 @@ pub async fn status<M: ReadModel>(model: &M, kafka: &KafkaSettings) -> anyhow::R
                 checkpoint,
                 end,
                 lag: end.saturating_sub(checkpoint).max(0),
+                lag_s: since.get(&partition).map(|at| (now_ms - at).max(0) / 1_000),
             }
         })
         .collect();
     Ok(Status {
         model: M::MODEL.name(),
-        generation: pointer.live.0,
-        storage: pointer.live.storage(M::MODEL),
-        last_generation: pointer.last.0,
+        version: M::VERSION.0,
+        generation: live.map(|live| live.0),
+        storage: live.map(|live| live.storage(M::MODEL)),
+        generations,
         lag: partitions.iter().map(|partition| partition.lag).sum(),
         partitions,
     })
 }
 
+impl Filled {
+    fn of(known: Known, positions: &Positions, end: &Positions) -> Self {
+        let (stage, kept_for_s) = match known.stage {
+            Stage::Live { .. } => ("live", None),
+            Stage::Filling { .. } => ("filling", None),
+            Stage::Kept { rest_s, .. } => ("kept", Some(rest_s.max(0))),
+        };
+        Self {
+            generation: known.generation.0,
+            version: known.version.0,
+            stage,
+            records: done(positions, end),
+            end: end.values().sum(),
+            kept_for_s,
+        }
+    }
+}
+
 /// The statuses as a table.
 pub fn table(statuses: &[Status]) -> String {
     let mut table = String::new();
+    // Writing into a string does not fail.
     for status in statuses {
-        // Writing into a string does not fail.
-        writeln!(
-            table,
-            "{}: generation {} ({}), {} behind",
-            status.model, status.generation, status.storage, status.lag
-        )
-        .ok();
+        let (model, version, lag) = (status.model, status.version, status.lag);
+        match (status.generation, &status.storage) {
+            (Some(live), Some(storage)) => writeln!(
+                table,
+                "{model}: generation {live} ({storage}), {lag} behind"
+            )
+            .ok(),
+            _ => writeln!(
+                table,
+                "{model}: none for version v{version} of the fold: projections rebuild {model}"
+            )
+            .ok(),
+        };
+        for each in &status.generations {
+            let kept = each.kept_for_s.map(|seconds| format!(" for {seconds} s"));
+            writeln!(
+                table,
+                "  g{:<4} v{:<3} {:<8}{} of {} records{}",
+                each.generation,
+                each.version,
+                each.stage,
+                each.records,
+                each.end,
+                kept.map(|kept| format!(", kept{kept}")).unwrap_or_default()
+            )
+            .ok();
+        }
         for Partition {
             partition,
             checkpoint,
             end,
             lag,
+            lag_s,
         } in &status.partitions
         {
-            writeln!(table, "  partition {partition:>3}  checkpoint {checkpoint:>10}  end {end:>10}  lag {lag:>8}").ok();
+            let since = lag_s
+                .map(|seconds| format!(" for {seconds} s"))
+                .unwrap_or_default();
+            writeln!(
+                table,
+                "  partition {partition:>3}  checkpoint {checkpoint:>10}  end {end:>10}  lag {lag:>8}{since}"
+            )
+            .ok();
         }
     }
     table

@@ -1,10 +1,12 @@
 //! What a read model's database must be able to do. Two do: Postgres for users, MongoDB for orders.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, time::Duration};
+
+use events::ids::StreamId;
 
 use crate::{
     fold::{Digested, Halt, Round, State},
-    model::{Generation, Model, Pointer, Positions},
+    model::{FoldVersion, Generation, Known, Model, Positions},
 };
 
 /// Events of a read model.
@@ -14,15 +16,18 @@ pub type EventOf<M> = <<M as ReadModel>::State as State>::Event;
 pub trait ReadModel: Clone + Send + Sync + 'static {
     /// Which it is.
     const MODEL: Model;
+    /// Of its fold, with what is stored of it.
+    const VERSION: FoldVersion;
     /// The state of a stream as it is stored.
     type State: State;
     /// The same with hashes instead of contents.
     type Digest: Digested<Event = EventOf<Self>>;
 
-    /// Makes what is missing: tables, the first generation, the view for other readers.
+    /// Makes what is missing: tables, the view for other readers, and the first generation, unless there is one of
+    /// another version: then the log is to be read into one of this version first.
     fn prepare(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Which generation is live.
-    fn pointer(&self) -> impl Future<Output = Result<Pointer, StoreError>> + Send;
+    /// Which generation is live for this version; [`StoreError::NotBuilt`] when none is.
+    fn live(&self) -> impl Future<Output = Result<Generation, StoreError>> + Send;
     /// Lets the view for other readers show the live generation, where a swap was interrupted before that.
     fn mend_view(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// How far a generation is; [`StoreError::Gone`] when it was dropped.
@@ -37,27 +42,39 @@ pub trait ReadModel: Clone + Send + Sync + 'static {
         generation: Generation,
         round: &Round<EventOf<Self>>,
     ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
-    /// Begins a generation, empty and without indexes for queries.
+    /// Says that this version's live generation is being served.
+    fn followed(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Every generation that is there, whatever its version, in the order in which they were begun.
+    fn generations(&self) -> impl Future<Output = Result<Vec<Known>, StoreError>> + Send;
+    /// Begins a generation of this version, empty and without indexes for queries.
     fn begin_generation(&self) -> impl Future<Output = Result<Generation, StoreError>> + Send;
     /// Makes the indexes that queries need.
     fn index(&self, generation: Generation) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Makes `to` the live generation if `from` still is and none was begun after `to`.
+    /// Makes `to` this version's live generation if `from` (or none) still is, and keeps `from` for so long.
     fn swap(
         &self,
-        from: Generation,
+        from: Option<Generation>,
         to: Generation,
+        keep: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Drops every generation but the live one and the one that was just `begun`; returns what was dropped.
-    fn drop_others(
+    /// Drops a generation. Whoever still fills it notices ([`StoreError::Gone`] or [`StoreError::Moved`]). Refused when it
+    /// is live for this version.
+    fn drop_generation(
         &self,
-        begun: Generation,
-    ) -> impl Future<Output = Result<Vec<Generation>, StoreError>> + Send;
+        generation: Generation,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Hands out every stored state, as hashes, in no particular order.
     fn scan(
         &self,
         generation: Generation,
         each: impl FnMut(Self::Digest) + Send,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// What is stored of a stream, as it is stored, sealed fields by their length only.
+    fn stored_as(
+        &self,
+        generation: Generation,
+        stream: StreamId,
+    ) -> impl Future<Output = Result<Option<serde_json::Value>, StoreError>> + Send;
     /// The newest `limit` rows or documents as they are stored, sealed fields by their length only.
     fn newest(
         &self,
@@ -83,6 +100,14 @@ pub enum StoreError {
     /// Another writer advanced the checkpoint: read it anew and go on from there.
     #[error("another writer moved the checkpoint of {0}")]
     Moved(Model),
+    /// Programs of other versions serve this read model, and it was never filled for this one.
+    #[error(
+        "the read model {0} was not filled by this version of its fold yet ({1}): run projections rebuild {0}"
+    )]
+    NotBuilt(Model, FoldVersion),
+    /// What is live is not dropped.
+    #[error("generation {1} of {0} is live")]
+    IsLive(Model, Generation),
     /// The generation is not there (any more).
     #[error("generation {1} of {0} is gone")]
     Gone(Model, Generation),
@@ -114,7 +139,7 @@ pub async fn within<T>(
     limit_s: u64,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    let limit = std::time::Duration::from_secs(limit_s);
+    let limit = Duration::from_secs(limit_s);
     tokio::time::timeout(limit, work)
         .await
         .unwrap_or(Err(StoreError::Late(limit_s)))

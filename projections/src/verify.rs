@@ -1,26 +1,36 @@
 //! Whether a read model says what the log says: an independent fold of the log, compared stream by stream.
-//! In memory are hashes, not contents.
+//! In memory are hashes, not contents, and not of more than [`STREAMS_TOGETHER_MAX`] streams at a time: where there are more,
+//! the log is read several times, each time for another part of the streams.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    ops::ControlFlow,
+};
 
 use anyhow::{Context, bail};
 use event_log::topics::end_positions;
 use events::ids::StreamId;
 
 use crate::{
-    digest::{Digest, Hasher},
+    digest::Digest,
     fold::{Digested, Fact, State, step},
     model::{Generation, Positions, has_reached},
+    progress::done,
     source::{Gathered, Log, Source},
     store::{EventOf, ReadModel},
 };
 
 /// Differences that are described; more are counted.
 const DIFFERENCES_SHOWN_MAX: usize = 10;
+/// Streams whose hashes are in memory at once; each takes about 200 bytes.
+const STREAMS_TOGETHER_MAX: usize = 500_000;
 
 /// What a comparison found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Report {
+    /// How far the generation was when the comparison began; what was applied since is compared as well.
+    pub at: Positions,
     /// Events folded.
     pub events: u64,
     /// Streams compared.
@@ -34,6 +44,17 @@ pub struct Report {
 }
 
 impl Report {
+    fn new(at: Positions) -> Self {
+        Self {
+            at,
+            events: 0,
+            streams: 0,
+            different: 0,
+            differences: Vec::new(),
+            content: Digest::NOTHING,
+        }
+    }
+
     /// Whether the read model says what the log says.
     pub fn is_equal(&self) -> bool {
         self.different == 0
@@ -47,6 +68,20 @@ impl Report {
     }
 }
 
+/// A part of the streams, by the hash of their ids.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    number: u64,
+    of: u64,
+}
+
+impl Part {
+    fn holds(self, stream: &StreamId) -> bool {
+        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(stream);
+        hash % self.of.max(1) == self.number
+    }
+}
+
 /// Compares a generation with the log. The generation may be followed meanwhile: what it is ahead of its
 /// checkpoint is compared with the log beyond it.
 pub async fn verify<M: ReadModel>(
@@ -55,58 +90,78 @@ pub async fn verify<M: ReadModel>(
     generation: Generation,
 ) -> anyhow::Result<Report> {
     let checkpoint = model.checkpoint(generation).await?;
-    let (mut expected, mut events) = fold_log::<M>(log, &checkpoint).await?;
-    let mut stored = HashMap::new();
-    model
-        .scan(generation, |state| {
-            drop(stored.insert(state.stream(), state))
-        })
-        .await?;
-    let mut report = Report {
-        events: 0,
-        streams: stored.len(),
-        different: 0,
-        differences: Vec::new(),
-        content: content_of(&stored),
-    };
-    let ahead = compare::<M>(&mut report, &mut expected, stored);
-    if !ahead.is_empty() {
-        events += compare_ahead::<M>(&mut report, log, checkpoint, expected, ahead).await?;
+    let mut parts = 1;
+    // With more parts from the beginning, until each fits.
+    loop {
+        let report = verify_parts(model, log, generation, &checkpoint, parts).await?;
+        match report {
+            ControlFlow::Break(report) => return Ok(report),
+            ControlFlow::Continue(wanted) => parts = wanted,
+        }
     }
-    report.events = events;
-    Ok(report)
 }
 
-/// One hash over all streams, in the order of their ids.
-pub fn content_of<D: Digested>(states: &HashMap<StreamId, D>) -> Digest {
-    let ordered: BTreeMap<&StreamId, Digest> = states
-        .iter()
-        .map(|(stream, state)| (stream, state.digest()))
-        .collect();
-    ordered
-        .into_values()
-        .fold(Hasher::default(), Hasher::bytes)
-        .finish()
+async fn verify_parts<M: ReadModel>(
+    model: &M,
+    log: &Log,
+    generation: Generation,
+    checkpoint: &Positions,
+    parts: u64,
+) -> anyhow::Result<ControlFlow<Report, u64>> {
+    let mut report = Report::new(checkpoint.clone());
+    for number in 0..parts {
+        let part = Part { number, of: parts };
+        let folded = fold_log::<M>(log, checkpoint, part).await?;
+        let (mut expected, events) = match folded {
+            ControlFlow::Continue(folded) => folded,
+            // At least twice as many: that many do not fit, whatever else there is.
+            ControlFlow::Break(share) => {
+                let wanted = (parts as f64 / share.max(0.01)).ceil() as u64;
+                return Ok(ControlFlow::Continue(wanted.max(parts * 2)));
+            }
+        };
+        report.events += events;
+        let mut ahead = HashMap::new();
+        model
+            .scan(generation, |state| {
+                if part.holds(&state.stream()) {
+                    compare(&mut report, &mut expected, &mut ahead, state);
+                }
+            })
+            .await?;
+        missing(&mut report, &mut expected, &ahead);
+        if !ahead.is_empty() {
+            let from = checkpoint.clone();
+            report.events += compare_ahead::<M>(&mut report, log, from, expected, ahead).await?;
+        }
+    }
+    Ok(ControlFlow::Break(report))
 }
 
-/// The states that the log says the streams have at `until`, and how many events that took.
+type Folded<D> = (HashMap<StreamId, D>, u64);
+
+/// The states that the log says the streams of a part have at `until`, and how many events that took; it breaks off when
+/// they are too many, with the share of the log that was read.
 async fn fold_log<M: ReadModel>(
     log: &Log,
     until: &Positions,
-) -> anyhow::Result<(HashMap<StreamId, M::Digest>, u64)> {
+    part: Part,
+) -> anyhow::Result<ControlFlow<f64, Folded<M::Digest>>> {
     let mut states = HashMap::new();
     let mut events = 0;
     let mut source: Source<EventOf<M>> =
-        Source::open(log, M::MODEL.topic(), Positions::new()).await?;
+        Source::open_wide(log, M::MODEL.topic(), Positions::new()).await?;
     while !has_reached(source.reached(), until) {
         let Gathered {
             round, undecodable, ..
         } = source.gather().await?;
-        for (partition, part) in &round {
+        for (partition, facts) in &round {
             let end = until.get(partition).copied().unwrap_or(0);
-            for fact in part.facts.iter().filter(|fact| fact.offset < end) {
-                events += 1;
-                fold_one::<M>(&mut states, *partition, fact)?;
+            for fact in facts.facts.iter().filter(|fact| fact.offset < end) {
+                if part.holds(&<M::Digest as State>::stream_of(&fact.event)) {
+                    events += 1;
+                    fold_one::<M>(&mut states, *partition, fact)?;
+                }
             }
         }
         for (place, reason) in undecodable {
@@ -114,8 +169,12 @@ async fn fold_log<M: ReadModel>(
                 bail!("the record at {place} cannot be read: {reason}");
             }
         }
+        if states.len() > STREAMS_TOGETHER_MAX {
+            let (done, all) = (done(source.reached(), until), until.values().sum::<i64>());
+            return Ok(ControlFlow::Break(done as f64 / all.max(1) as f64));
+        }
     }
-    Ok((states, events))
+    Ok(ControlFlow::Continue((states, events)))
 }
 
 fn fold_one<M: ReadModel>(
@@ -132,37 +191,39 @@ fn fold_one<M: ReadModel>(
     })
 }
 
-/// Compares what can be compared; returns the stored states that are newer than the expected ones, which are
-/// left in `expected`.
-fn compare<M: ReadModel>(
+/// Compares a stored state with the expected one, which is taken out of `expected`; one that is newer goes to `ahead`.
+fn compare<D: Digested>(
     report: &mut Report,
-    expected: &mut HashMap<StreamId, M::Digest>,
-    stored: HashMap<StreamId, M::Digest>,
-) -> HashMap<StreamId, M::Digest> {
+    expected: &mut HashMap<StreamId, D>,
+    ahead: &mut HashMap<StreamId, D>,
+    state: D,
+) {
+    report.streams += 1;
+    report.content = report.content.plus(state.digest());
+    let stream = state.stream();
+    match expected.get(&stream) {
+        Some(wanted) if wanted.version() >= state.version() => {
+            compare_one(report, stream, wanted, &state);
+            expected.remove(&stream);
+        }
+        Some(_) | None => drop(ahead.insert(stream, state)),
+    }
+}
+
+/// Reports the streams that were not stored, and takes them out of `expected`.
+fn missing<D: Digested>(
+    report: &mut Report,
+    expected: &mut HashMap<StreamId, D>,
+    ahead: &HashMap<StreamId, D>,
+) {
     let mut missing: Vec<StreamId> = expected
-        .keys()
-        .filter(|stream| !stored.contains_key(stream))
-        .copied()
+        .extract_if(|stream, _| !ahead.contains_key(stream))
+        .map(|(stream, _)| stream)
         .collect();
     missing.sort_unstable();
     for stream in missing {
-        expected.remove(&stream);
         report.differs(|| format!("{stream}: in the log, not in the read model"));
     }
-    let mut ordered: Vec<_> = stored.into_iter().collect();
-    ordered.sort_unstable_by_key(|(stream, _)| *stream);
-    let mut ahead = HashMap::new();
-    for (stream, state) in ordered {
-        match expected.get(&stream) {
-            Some(wanted) if wanted.version() >= state.version() => {
-                compare_one(report, stream, wanted, &state);
-                expected.remove(&stream);
-            }
-            Some(_) | None => drop(ahead.insert(stream, state)),
-        }
-    }
-    expected.retain(|stream, _| ahead.contains_key(stream));
-    ahead
 }
 
 fn compare_one<D: Digested>(report: &mut Report, stream: StreamId, wanted: &D, stored: &D) {
@@ -231,15 +292,15 @@ async fn compare_ahead<M: ReadModel>(
 mod tests {
     use super::*;
     use crate::{
-        fold::{Folded, fold},
-        orders::{fold::Order, store::OrderStore},
+        fold::fold,
+        orders::fold::Order,
         samples::{cancelled, created, order, round, updated, user},
     };
 
     type Digests = HashMap<StreamId, Order<Digest>>;
 
     fn digests(events: Vec<(u64, events::OrderEvent)>) -> Digests {
-        let folded: Folded<Order<Digest>> = fold(HashMap::new(), &round(0, 0, events));
+        let folded: crate::fold::Folded<Order<Digest>> = fold(HashMap::new(), &round(0, 0, events));
         folded
             .states
             .into_iter()
@@ -248,15 +309,13 @@ mod tests {
     }
 
     fn compared(mut expected: Digests, stored: Digests) -> (Report, Digests) {
-        let content = content_of(&stored);
-        let mut report = Report {
-            events: 0,
-            streams: stored.len(),
-            different: 0,
-            differences: Vec::new(),
-            content,
-        };
-        let ahead = compare::<OrderStore>(&mut report, &mut expected, stored);
+        let mut report = Report::new(Positions::new());
+        let mut ahead = HashMap::new();
+        for state in stored.into_values() {
+            compare(&mut report, &mut expected, &mut ahead, state);
+        }
+        missing(&mut report, &mut expected, &ahead);
+        report.differences.sort();
         (report, ahead)
     }
 
@@ -268,8 +327,11 @@ mod tests {
         ];
         let (report, ahead) = compared(digests(events.clone()), digests(events.clone()));
         assert!(report.is_equal() && ahead.is_empty());
-        let reversed = events.into_iter().rev().collect();
-        assert_eq!(report.content, content_of(&digests(reversed)));
+        let one_by_one = digests(events)
+            .into_values()
+            .fold(Digest::NOTHING, |sum, state| state.digest().plus(sum));
+        assert_eq!(report.content, one_by_one);
+        assert_ne!(report.content, Digest::NOTHING);
     }
 
     #[test]
@@ -316,5 +378,20 @@ mod tests {
         let (report, ahead) = compared(log, stored);
         assert!(report.is_equal());
         assert_eq!(ahead.len(), 2);
+    }
+
+    #[test]
+    fn every_stream_is_in_one_part() {
+        for number in 0..1_000 {
+            let stream = StreamId::from(order(number));
+            let held = (0..7).filter(|part| {
+                Part {
+                    number: *part,
+                    of: 7,
+                }
+                .holds(&stream)
+            });
+            assert_eq!(held.count(), 1);
+        }
     }
 }

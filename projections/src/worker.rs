@@ -25,6 +25,8 @@ use crate::{
 
 /// How often the pointer to the live generation is looked at, busy or not.
 const POINTER_CHECK_EVERY: Duration = Duration::from_millis(500);
+/// How often a worker says that it follows the live generation, so that it is kept.
+const FOLLOWED_EVERY: Duration = Duration::from_secs(10);
 /// How long a small question to a database may take.
 const QUESTION_TIMEOUT_S: u64 = 5;
 /// How long making what is missing may take.
@@ -56,7 +58,7 @@ impl LogOpener {
         let kafka = self.places.kafka.clone();
         let open = || async {
             let there = || event_log::topics::partition_count(&kafka);
-            retry::until_ready(&self.kafka, KAFKA_HINT, shutdown, there)
+            let partitions = retry::until_ready(&self.kafka, KAFKA_HINT, shutdown, there)
                 .await
                 .ok_or(())?;
             let load = || event_log::Schemas::load(&kafka);
@@ -66,6 +68,7 @@ impl LogOpener {
             Ok::<_, ()>(Log {
                 kafka: kafka.clone(),
                 schemas,
+                partitions,
             })
         };
         self.log.get_or_try_init(open).await.ok().cloned()
@@ -134,7 +137,7 @@ impl<M: ReadModel> Worker<M> {
     /// Makes what is missing and lets queries begin, also while Kafka is away.
     async fn prepare(&self) -> Result<(), StoreError> {
         self.model.prepare().await?;
-        let generation = self.model.pointer().await?.live;
+        let generation = self.model.live().await?;
         self.live
             .tell(generation, &self.model.checkpoint(generation).await?);
         Ok(())
@@ -143,7 +146,7 @@ impl<M: ReadModel> Worker<M> {
     /// Follows the log into the live generation. Returns when there is another live generation, a halted
     /// partition is to be tried again, or `shutdown` is cancelled.
     async fn follow(&self, log: &Log, shutdown: &CancellationToken) -> Result<(), FollowError> {
-        let generation = within(QUESTION_TIMEOUT_S, self.model.pointer()).await?.live;
+        let generation = within(QUESTION_TIMEOUT_S, self.model.live()).await?;
         within(QUESTION_TIMEOUT_S, self.model.mend_view()).await?;
         let mut follower = Follower::open(&self.model, log, generation).await?;
         // Another process may have got further: queries here need not wait for a round of our own.
@@ -157,6 +160,7 @@ impl<M: ReadModel> Worker<M> {
             shown: Vec::new(),
             since: None,
         };
+        let mut said = None;
         let mut ticks = tokio::time::interval(POINTER_CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -164,12 +168,16 @@ impl<M: ReadModel> Worker<M> {
                 biased;
                 () = shutdown.cancelled() => return Ok(follower.settle().await?),
                 _ = ticks.tick() => {
-                    let live = within(QUESTION_TIMEOUT_S, self.model.pointer()).await?.live;
+                    let live = within(QUESTION_TIMEOUT_S, self.model.live()).await?;
                     if live != generation {
                         tracing::info!(model = M::MODEL.name(), from = generation.0, to = live.0, "a new generation is live");
                         return Ok(());
                     }
                     follower.settle().await?;
+                    if said.is_none_or(|said: Instant| said.elapsed() >= FOLLOWED_EVERY) {
+                        within(QUESTION_TIMEOUT_S, self.model.followed()).await?;
+                        said = Some(Instant::now());
+                    }
                     if halts.since.is_some_and(|since| since.elapsed() > HALT_RETRY_AFTER) {
                         return Ok(());
                     }

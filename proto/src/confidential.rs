@@ -21,6 +21,7 @@ confidential!(
     CreateOrderRequest,
     ReplaceOrderRequest,
     Order,
+    FieldChange,
     User,
     RegisterRequest,
     LoginRequest,

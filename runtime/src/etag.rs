@@ -1,6 +1,6 @@
 //! Versions of streams as entity tags (RFC 9110): strong, so that they can guard a change.
 
-use actix_web::http::header::{HeaderMap, HeaderValue, IF_MATCH};
+use actix_web::http::header::{HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use events::StreamVersion;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,17 @@ impl IfMatch {
         }
         Ok(found)
     }
+}
+
+/// Whether the client has this version already: `If-None-Match` names it, or is `*`. One that cannot be read is left alone, as
+/// RFC 9110 lets a server do.
+pub fn is_known(headers: &HeaderMap, version: StreamVersion) -> bool {
+    let values = headers
+        .get_all(IF_NONE_MATCH)
+        .filter_map(|value| value.to_str().ok());
+    // Compared weakly: a tag that says W/ is as good here.
+    let mut conditions = values.map(|value| parse(&value.replace("W/\"", "\"")));
+    conditions.any(|condition| condition.is_some_and(|condition| condition.matches(version)))
 }
 
 /// The strong entity tag of a version: `"3"`.
@@ -117,6 +128,25 @@ mod tests {
         ] {
             assert_eq!(parse(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_client_has_what_it_names() {
+        for (text, is_known) in [
+            ("\"3\"", true),
+            ("W/\"3\"", true),
+            ("\"2\", W/\"3\"", true),
+            ("*", true),
+            ("\"2\"", false),
+            ("\"W/3\"", false),
+            ("3", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_str(text).unwrap());
+            assert_eq!(super::is_known(&headers, 3), is_known, "{text}");
+        }
+        assert!(!super::is_known(&HeaderMap::new(), 3));
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Problem {
         self.0.kind
     }
 
-    /// The values found wrong; empty unless the type is `invalid`.
+    /// The values found wrong, or not known; empty unless the type is `invalid` or `unreadable`.
     pub fn errors(&self) -> &[FieldError] {
         &self.0.errors
     }
@@ -177,6 +177,13 @@ impl Problem {
     /// 400: the body or a header is not well-formed; `detail` says where.
     pub fn unreadable(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(&UNREADABLE, detail)
+    }
+
+    /// 400: parameters, or names in them, that are not known; each with its pointer.
+    pub fn unknown_parameters(errors: Vec<FieldError>) -> Self {
+        let mut problem = Self::unreadable("the query names what is not known here");
+        problem.0.errors = errors;
+        problem
     }
 
     /// 400: not an Idempotency-Key.

@@ -4,16 +4,16 @@
 use std::borrow::Cow;
 
 use events::{
-    StreamVersion,
+    Actor, EventType, Metadata, StreamVersion, Topic,
     currency::Currency,
-    ids::{OrderId, UserId},
+    ids::{CorrelationId, EventId, OrderId, UserId},
     order::OrderLine as RecordedLine,
     sealed::{DataKey, Field, NotOpened, Sealed},
     timestamp::Timestamp,
     user::{NotificationPreferences, Role},
 };
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use utoipa::{ToSchema, openapi::ObjectBuilder};
 
 use crate::openapi::schema;
@@ -246,6 +246,153 @@ impl<'a> OrderLine<'a> {
             unit_price: currency.format_minor(line.unit_price_minor),
             amount: currency.format_minor(line.amount_minor),
         }
+    }
+}
+
+/// Something that happened to an order, as a client gets it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderChange<'a> {
+    /// The version that the order had then; the first is 1.
+    #[schema(value_type = u64, minimum = 1)]
+    pub version: StreamVersion,
+    /// What happened.
+    #[schema(schema_with = order_events)]
+    pub event: &'static str,
+    /// Names it in the log.
+    #[schema(value_type = String, format = Uuid)]
+    pub event_id: EventId,
+    /// When.
+    #[serde(serialize_with = "as_text")]
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Who did it.
+    pub actor: ChangedBy,
+    /// Names what the client asked for, and all that came of it: its `X-Request-Id`.
+    #[schema(value_type = String, format = Uuid)]
+    pub correlation_id: CorrelationId,
+    /// Why, in the words of whoever did it.
+    #[schema(required = true)]
+    pub reason: Option<&'a str>,
+    /// What it changed, by field: what was there before, `null` where nothing was, and what is there since.
+    #[schema(value_type = std::collections::HashMap<String, Changed>)]
+    pub changes: Changes,
+}
+
+/// Who changed something.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangedBy {
+    /// As what: `user`, `admin`, or `system` for Orderlog itself and its operators.
+    #[schema(schema_with = actor_roles)]
+    pub role: &'static str,
+    /// A user's id; `null` of the system.
+    #[schema(value_type = Option<String>, format = Uuid, required = true)]
+    pub id: Option<UserId>,
+}
+
+/// What became of a field.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Changed {
+    /// What was there.
+    #[schema(schema_with = schema::anything, required = true)]
+    pub from: Option<Box<RawValue>>,
+    /// What is there since.
+    #[schema(schema_with = schema::anything, required = true)]
+    pub to: Box<RawValue>,
+}
+
+/// The fields that changed, in the order of an order's fields.
+#[derive(Debug)]
+pub struct Changes(Vec<(&'static str, Changed)>);
+
+impl Changes {
+    /// Each field, and what became of it.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Changed)> {
+        self.0.iter().map(|(field, changed)| (*field, changed))
+    }
+}
+
+impl Serialize for Changes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(field, changed)| (field, changed)))
+    }
+}
+
+fn order_events() -> ObjectBuilder {
+    let orders = EventType::ALL
+        .iter()
+        .filter(|each| each.topic() == Topic::Orders);
+    let names: Vec<&str> = orders.map(|each| each.name()).collect();
+    schema::one_of(&names, "What happens to orders.")
+}
+
+fn actor_roles() -> ObjectBuilder {
+    schema::one_of(&["user", "admin", "system"], "As what somebody acts.")
+}
+
+impl From<Actor> for ChangedBy {
+    fn from(actor: Actor) -> Self {
+        let (role, id) = match actor {
+            Actor::User(id, Role::User) => ("user", Some(id)),
+            Actor::User(id, Role::Admin) => ("admin", Some(id)),
+            Actor::System => ("system", None),
+        };
+        Self { role, id }
+    }
+}
+
+impl<'a> OrderChange<'a> {
+    /// What an event made of an order, which was not there before the first.
+    pub fn of(
+        metadata: &Metadata,
+        event: EventType,
+        reason: Option<&'a str>,
+        before: Option<&StoredOrder<'_>>,
+        after: &StoredOrder<'_>,
+        key: Option<&DataKey>,
+    ) -> Result<Self, NotShown> {
+        let before = before.map(|before| before.open(key)).transpose()?;
+        let before = before.as_ref().map(Order::fields).transpose()?;
+        let mut changes = Vec::new();
+        for (at, (field, to)) in after.open(key)?.fields()?.into_iter().enumerate() {
+            let from = before.as_ref().and_then(|fields| fields.get(at));
+            let from = from.map(|(_, from)| from.clone());
+            let was = from.as_ref().map_or("null", |from| from.get());
+            if was != to.get() {
+                changes.push((field, Changed { from, to }));
+            }
+        }
+        Ok(Self {
+            version: metadata.version,
+            event: event.name(),
+            event_id: metadata.event_id,
+            at: metadata.time,
+            actor: metadata.actor.into(),
+            correlation_id: metadata.correlation_id,
+            reason,
+            changes: Changes(changes),
+        })
+    }
+}
+
+impl Order<'_> {
+    /// Every field that can change, as JSON.
+    fn fields(&self) -> Result<[(&'static str, Box<RawValue>); 7], NotShown> {
+        fn raw(
+            field: &'static str,
+            value: &impl Serialize,
+        ) -> Result<(&'static str, Box<RawValue>), NotShown> {
+            let value = to_raw_value(value).map_err(|_| NotShown::Damaged(field))?;
+            Ok((field, value))
+        }
+        Ok([
+            raw("status", &self.status)?,
+            raw("currency", &self.currency)?,
+            raw("lines", &self.lines)?,
+            raw("total", &self.total)?,
+            raw("shipping_address", &self.shipping_address)?,
+            raw("note", &self.note)?,
+            raw("attributes", &self.attributes)?,
+        ])
     }
 }
 

@@ -13,6 +13,8 @@ from .report import Failure, say
 BINARIES = ("command-api", "projections", "notifier", "providers", "spans", "import-orders")
 PROFILE_DIRECTORIES = {"release": "release", "dev": "debug"}
 COMMAND_WITHIN_S = 120
+READ_MODELS_WITHIN_S = 3600
+"""A log of some ten million events is read for a new version of a read model."""
 BCRYPT_COST_LOCAL = "8"
 """Cheap on purpose: a local stack is for trying things out. The services' own default is 12."""
 
@@ -262,9 +264,10 @@ def _cargo_build(profile):
 
 
 def prepare(home):
-    """Secret files, topics, schemas and identity tables; a second call changes nothing."""
+    """Secret files, topics, schemas, tables, and read models of this version; a second call changes nothing."""
     run_once(home, "create-secrets", ["command-api", "create-secrets", "--dir", str(home.secrets)])
     run_once(home, "prepare", ["command-api", "prepare"])
+    run_once(home, "prepare-read-models", ["projections", "prepare"], READ_MODELS_WITHIN_S)
 
 
 def create_admin(home):
@@ -272,14 +275,14 @@ def create_admin(home):
     run_once(home, "create-admin", ["command-api", "create-admin"])
 
 
-def run_once(home, name, command):
+def run_once(home, name, command, within_s=COMMAND_WITHIN_S):
     """Runs a short command of ours with the settings of the stack; its output goes to the log NAME."""
     environment = {**os.environ, **settings(home)}
     log = home.log(name)
     with log.open("w") as output:
         try:
             done = subprocess.run([str(binaries(home) / command[0]), *command[1:]], env=environment, cwd=home.path,
-                                  stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=COMMAND_WITHIN_S)
+                                  stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=within_s)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Failure(f"{name}: {error}", log) from error
     if done.returncode != 0:

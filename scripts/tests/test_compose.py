@@ -19,7 +19,7 @@ COMPOSE_FILE = SCRIPTS.parent / "docker-compose.yml"
 REAL_PROVIDERS = SCRIPTS.parent / "deploy" / "real-providers.yml"
 CONFIG_WITHIN_S = 60
 PROFILE = "observability"
-ONCE = {"secrets", "prepare", "admin"}
+ONCE = {"secrets", "prepare", "prepare-read-models", "admin"}
 """They run once per start."""
 ASK_NOBODY = {"notifier-network", "collector", "jaeger", "loki"}
 """Nothing in these containers could ask whether they are well."""

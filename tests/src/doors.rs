@@ -460,7 +460,7 @@ async fn order(token: Option<&str>, id: String, consistency_token: Option<String
     let message = v1::GetOrderRequest {
         id,
         consistency_token,
-        wait: None,
+        ..v1::GetOrderRequest::default()
     };
     let mut client = orders(Service::Queries).await;
     let answer = client.get_order(signed(message, token)).await?;
@@ -478,7 +478,7 @@ async fn list_orders(
         cursor: parameter(parameters, "cursor"),
         limit: parameter(parameters, "limit").map(|limit| limit.parse().expect("a number")),
         consistency_token,
-        wait: None,
+        ..v1::ListOrdersRequest::default()
     };
     let mut client = orders(Service::Queries).await;
     let page = client.list_orders(signed(message, token)).await?;
@@ -511,7 +511,7 @@ async fn list_users(
         cursor: parameter(parameters, "cursor"),
         limit: parameter(parameters, "limit").map(|limit| limit.parse().expect("a number")),
         consistency_token,
-        wait: None,
+        ..v1::ListUsersRequest::default()
     };
     let mut client = users(Service::Queries).await;
     let page = client.list_users(signed(message, token)).await?;

@@ -291,6 +291,20 @@ pub async fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     )
 }
 
+/// Runs a program of ours as [`run`] does, and kills it after so long; whether it had not ended yet.
+pub async fn killed_after(program: &str, arguments: &[&str], time: Duration) -> bool {
+    let mut command = tokio::process::Command::new(binary(program));
+    command
+        .args(arguments)
+        .envs(current_environment().await)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().expect("a process");
+    let is_running = tokio::time::timeout(time, child.wait()).await.is_err();
+    child.kill().await.expect("killed, or ended");
+    is_running
+}
+
 /// `projections verify`: the read models equal the fold of the log.
 pub async fn read_models_equal_the_log() {
     let (equal, printed) = run("projections", &["verify"]).await;

@@ -7,11 +7,8 @@ use std::sync::LazyLock;
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{
-        StatusCode,
-        header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
-        },
+    http::header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH,
     },
 };
 use base64::{
@@ -19,11 +16,10 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use runtime::{
-    openapi::{Answer, Description, Tag, parameters},
+    openapi::{Answer, Description, Tag},
     problem::Problem,
 };
 use sha2::{Digest, Sha256};
-use utoipa::openapi::{ObjectBuilder, Type};
 
 const DOCUMENT: &str = include_str!("../../../docs/openapi.json");
 const TEMPLATE: &str = include_str!("docs/page.html");
@@ -133,7 +129,7 @@ pub fn describe_document() -> Description {
             )
             .etag(),
         );
-    kept(description)
+    description.unless_known()
 }
 
 /// What is said about [`page`].
@@ -144,15 +140,7 @@ pub fn describe_page() -> Description {
                 .etag()
                 .header("Content-Security-Policy"),
         );
-    kept(description)
-}
-
-fn kept(description: Description) -> Description {
-    let tags = ObjectBuilder::new().schema_type(Type::String);
-    let known = parameters::in_header("If-None-Match", tags, "The ETag of what is known already.");
-    description
-        .parameter("IfNoneMatch", known)
-        .answer(Answer::empty(StatusCode::NOT_MODIFIED, "It is what If-None-Match says.").etag())
+    description.unless_known()
 }
 
 #[cfg(test)]

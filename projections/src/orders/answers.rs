@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use event_log::Recorded;
 use events::{
+    currency::Currency,
     ids::{OrderId, UserId},
     sealed::DataKey,
 };
@@ -12,20 +14,53 @@ use runtime::{
     representation::{self, OrderStatus, StoredOrder},
 };
 
-use super::{fold::Order, list::OrderFilter, store::Page};
+use super::{
+    fold::Order,
+    history::{AsOf, Change, reason},
+    list::{AttributePath, OrderFilter, Sort, SortKey},
+    store::Page,
+    words::{self, SEARCH_WORDS_MAX},
+};
 use crate::{
-    model::Model,
-    queries::{After, Queries, ask, not_shown},
+    fields::Fields,
+    model::{Generation, Model},
+    queries::{After, Queries, ask, not_shown, not_told},
     query::{Cursor, Parameters},
 };
+
+/// A list is counted up to here.
+const COUNT_MAX: u64 = 100_000;
+/// What an order has, for `fields`.
+pub const FIELDS: [&str; 12] = [
+    "id",
+    "customer_id",
+    "status",
+    "currency",
+    "lines",
+    "total",
+    "shipping_address",
+    "note",
+    "attributes",
+    "version",
+    "created_at",
+    "updated_at",
+];
+/// What the parameters begin with that ask for attributes.
+pub const ATTRIBUTES: &str = "attributes.";
 
 /// An order as the read model has it, and the key that it is shown with.
 pub struct FoundOrder {
     order: Order,
     key: Option<DataKey>,
+    generation: Generation,
 }
 
 impl FoundOrder {
+    /// Whether it is as it was at its version: not once its customer was erased.
+    pub fn is_whole(&self) -> bool {
+        self.key.is_some() || !stored(&self.order).is_sealed()
+    }
+
     /// The order as clients get it.
     pub fn shown(&self) -> Result<representation::Order<'_>, Problem> {
         shown(&self.order, self.key.as_ref())
@@ -49,19 +84,138 @@ pub async fn one(
         true => queries.key(order.customer_id).await?,
         false => None,
     };
-    Ok(FoundOrder { order, key })
+    Ok(FoundOrder {
+        order,
+        key,
+        generation,
+    })
 }
 
-/// A page of orders, newest first.
-#[derive(Default)]
+/// The order as it was.
+pub async fn one_as_of(
+    queries: &Queries,
+    caller: Caller,
+    awaited: After,
+    id: &str,
+    as_of: AsOf,
+) -> Result<FoundOrder, Problem> {
+    let FoundOrder {
+        order,
+        key,
+        generation,
+    } = one(queries, caller, awaited, id).await?;
+    let archive = queries.archive(generation).await?;
+    let order = archive.order_as_of(&order, as_of).await;
+    let order = order.map_err(not_told)?.ok_or_else(Problem::not_found)?;
+    // What it was may be sealed where what it is is not.
+    let key = match key {
+        None if stored(&order).is_sealed() => queries.key(order.customer_id).await?,
+        key => key,
+    };
+    Ok(FoundOrder {
+        order,
+        key,
+        generation,
+    })
+}
+
+/// A page of what has happened to an order.
+pub struct HistoryPage {
+    changes: Vec<Change>,
+    key: Option<DataKey>,
+    /// Where the next page begins, where there is one.
+    pub next_cursor: Option<String>,
+}
+
+impl HistoryPage {
+    /// What happened, as clients get it.
+    pub fn shown(&self) -> Result<Vec<representation::OrderChange<'_>>, Problem> {
+        let changes = self.changes.iter();
+        changes
+            .map(|change| shown_change(change, self.key.as_ref()))
+            .collect()
+    }
+}
+
+fn shown_change<'a>(
+    change: &'a Change,
+    key: Option<&DataKey>,
+) -> Result<representation::OrderChange<'a>, Problem> {
+    let Recorded { envelope, .. } = &change.recorded;
+    let before = change.before.as_ref().map(stored);
+    representation::OrderChange::of(
+        &envelope.metadata,
+        envelope.event.event_type(),
+        reason(&envelope.event),
+        before.as_ref(),
+        &stored(&change.after),
+        key,
+    )
+    .map_err(|error| not_shown(format_args!("order {}", change.after.id), error))
+}
+
+/// A page of what has happened to an order, the first event first.
+pub async fn history(
+    queries: &Queries,
+    caller: Caller,
+    awaited: After,
+    id: &str,
+    mut parameters: Parameters,
+) -> Result<HistoryPage, Problem> {
+    let (limit, cursor) = (parameters.limit(), parameters.cursor()?);
+    parameters.finish()?;
+    let FoundOrder {
+        order, generation, ..
+    } = one(queries, caller, awaited, id).await?;
+    let id = order.id.to_string();
+    let described = ["history", id.as_str()];
+    let from = match cursor {
+        Some(cursor) => cursor.place(&described)?.0.unsigned_abs(),
+        None => 0,
+    };
+    let archive = queries.archive(generation).await?;
+    let changes = archive.changes(&order, from, limit).await;
+    let changes = changes.map_err(not_told)?;
+    let last = changes.last().map(|change| change.after.version);
+    let next_cursor = last
+        .filter(|last| *last < order.version)
+        .map(|last| Cursor::new(&described, last.cast_signed(), order.id.0).to_string());
+    let states = changes.iter().map(|change| &change.after);
+    let is_sealed = states.into_iter().any(|order| stored(order).is_sealed());
+    let key = match is_sealed {
+        true => queries.key(order.customer_id).await?,
+        false => None,
+    };
+    Ok(HistoryPage {
+        changes,
+        key,
+        next_cursor,
+    })
+}
+
+/// A page of orders.
 pub struct OrderPage {
     orders: Vec<Order>,
     keys: HashMap<UserId, DataKey>,
     /// Where the next page begins, where there is one.
     pub next_cursor: Option<String>,
+    /// How many orders the list has, where that was asked for.
+    pub count: Option<u64>,
+    /// What is wanted of each.
+    pub fields: Fields,
 }
 
 impl OrderPage {
+    fn empty(fields: Fields) -> Self {
+        Self {
+            orders: Vec::new(),
+            keys: HashMap::new(),
+            next_cursor: None,
+            count: None,
+            fields,
+        }
+    }
+
     /// The orders as clients get them.
     pub fn shown(&self) -> Result<Vec<representation::Order<'_>>, Problem> {
         let orders = self.orders.iter();
@@ -79,33 +233,33 @@ pub async fn list(
     mut parameters: Parameters,
 ) -> Result<OrderPage, Problem> {
     let (limit, cursor) = (parameters.limit(), parameters.cursor()?);
-    let status = parameters.optional(
-        "status",
-        "created, in_progress, completed or cancelled",
-        |text| {
-            OrderStatus::ALL
-                .into_iter()
-                .find(|status| status.name() == text)
-        },
-    );
-    let customer_id: Option<UserId> =
-        parameters.optional("customer_id", "a UUID", |text| text.parse().ok());
+    let fields = Fields::of(&mut parameters, &FIELDS);
+    let is_counted = parameters
+        .optional("count", "true or false", |text| text.parse().ok())
+        .unwrap_or(false);
+    let mut filter = filter(&mut parameters, |name| queries.orders.path(name));
     parameters.finish()?;
-    let filter = OrderFilter {
-        customer_id: customer_id.or((!caller.is_admin()).then_some(caller.user_id)),
-        status,
-    };
-    let described = described(filter);
+    if !caller.is_admin() {
+        filter.customer_id.get_or_insert(caller.user_id);
+    }
+    let described = filter.described();
     let described: Vec<&str> = described.iter().map(String::as_str).collect();
     let after = cursor.map(|cursor| cursor.place(&described)).transpose()?;
     let generation = queries.generation(Model::Orders, awaited).await?;
     if !caller.is_admin() && filter.customer_id != Some(caller.user_id) {
         // A list shows one's own orders only, and none of one's own is somebody else's.
-        return Ok(OrderPage::default());
+        return Ok(OrderPage {
+            count: is_counted.then_some(0),
+            ..OrderPage::empty(fields)
+        });
     }
-    let after = after.map(|(created_at, id)| (created_at, OrderId(id)));
+    let after = after.map(|(key, id)| (key, OrderId(id)));
     let Page { orders, more } =
         ask(queries.orders.orders(generation, &filter, after, limit)).await?;
+    let count = match is_counted {
+        true => Some(ask(queries.orders.count(generation, &filter, COUNT_MAX)).await?),
+        false => None,
+    };
     let mut customers: Vec<UserId> = orders
         .iter()
         .filter(|order| stored(order).is_sealed())
@@ -115,30 +269,123 @@ pub async fn list(
     customers.dedup();
     let keys = queries.keys_of(&customers).await?;
     let last = orders.last().filter(|_| more);
-    let next_cursor = last
-        .map(|order| Cursor::new(&described, order.created_at.micros(), order.id.0).to_string());
+    let key = |order: &Order| match filter.sort.by {
+        SortKey::CreatedAt => order.created_at.micros(),
+        SortKey::Total => order.contents.total_minor,
+    };
+    let next_cursor = last.map(|order| Cursor::new(&described, key(order), order.id.0).to_string());
     Ok(OrderPage {
         orders,
         keys,
         next_cursor,
+        count,
+        fields,
     })
 }
 
-/// The list that a cursor is bound to.
-fn described(filter: OrderFilter) -> [String; 3] {
-    let customer = filter
-        .customer_id
-        .map(|id| id.to_string())
+/// The filter and the order that a list is asked for with.
+fn filter(
+    parameters: &mut Parameters,
+    path: impl Fn(&str) -> Option<AttributePath>,
+) -> OrderFilter {
+    let named = |text: &str| {
+        OrderStatus::ALL
+            .into_iter()
+            .find(|status| status.name() == text)
+    };
+    let status = parameters.optional(
+        "status",
+        "created, in_progress, completed or cancelled",
+        named,
+    );
+    let customer_id = parameters.optional("customer_id", "a UUID", |text| text.parse().ok());
+    let mut time = |name| parameters.optional(name, "an RFC 3339 time", |text| text.parse().ok());
+    let (created_from, created_to) = (time("created_from"), time("created_to"));
+    let wanted = "a currency of ISO 4217, in upper case";
+    let currency: Option<Currency> =
+        parameters.optional("currency", wanted, |text| text.parse().ok());
+    let wanted = "an amount such as 12.50, with no more decimals than the currency has";
+    let decimals = currency.map_or(0, Currency::decimals);
+    let mut total = |name| parameters.optional(name, wanted, |text| minor(text, decimals));
+    let (total_min, total_max) = (total("total_min"), total("total_max"));
+    let wanted = format!("1 to {SEARCH_WORDS_MAX} words");
+    let words = parameters
+        .optional("q", &wanted, words::of_search)
         .unwrap_or_default();
-    [
-        "orders".into(),
-        customer,
-        filter
-            .status
-            .map(OrderStatus::name)
-            .unwrap_or_default()
-            .into(),
-    ]
+    let sort = parameters.optional("sort", &Sort::NAMES.join(", "), Sort::named);
+    let mut attributes = Vec::new();
+    for (name, value) in parameters.below(ATTRIBUTES) {
+        match path(&name) {
+            Some(path) => attributes.push((path, value)),
+            None => parameters.is_unknown(&format!("{ATTRIBUTES}{name}")),
+        }
+    }
+    attributes.sort_unstable();
+    for pair in attributes.windows(2) {
+        if let [(path, _), (next, _)] = pair
+            && path == next
+        {
+            parameters.refuse(
+                &format!("{ATTRIBUTES}{path}"),
+                "repeated",
+                "must be given once",
+            );
+        }
+    }
+    let is_by_total = total_min.is_some() || total_max.is_some();
+    let default = Sort {
+        by: if is_by_total {
+            SortKey::Total
+        } else {
+            SortKey::CreatedAt
+        },
+        ..Sort::default()
+    };
+    let sort = sort.unwrap_or(default);
+    // Each list walks an index, and none leads through orders of several currencies, or of several words, by total.
+    if sort.by == SortKey::Total && currency.is_none() {
+        parameters.refuse("currency", "missing", "is needed where totals are compared");
+    }
+    if is_by_total && sort.by != SortKey::Total {
+        parameters.refuse(
+            "sort",
+            "invalid_value",
+            "must be total or -total with total_min or total_max",
+        );
+    }
+    if sort.by == SortKey::Total && !(words.is_empty() && attributes.is_empty()) {
+        parameters.refuse(
+            "sort",
+            "invalid_value",
+            "must be created_at or -created_at with q or attributes",
+        );
+    }
+    OrderFilter {
+        customer_id,
+        status,
+        created_from,
+        created_to,
+        currency,
+        total_min,
+        total_max,
+        words,
+        attributes,
+        sort,
+    }
+}
+
+/// An amount as minor units of a currency with so many decimals.
+fn minor(text: &str, decimals: u32) -> Option<i64> {
+    let is_number =
+        |digits: &str| !digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit());
+    let (whole, fraction) = match text.split_once('.') {
+        Some((whole, fraction)) if is_number(fraction) => (whole, fraction),
+        Some(_) => return None,
+        None => (text, ""),
+    };
+    let width = usize::try_from(decimals).ok()?;
+    let is_amount = is_number(whole) && fraction.len() <= width;
+    is_amount.then(|| format!("{whole}{fraction:0<width$}").parse().ok())?
 }
 
 fn stored(order: &Order) -> StoredOrder<'_> {
@@ -166,4 +413,70 @@ fn shown<'a>(
     stored(order)
         .open(key)
         .map_err(|error| not_shown(format_args!("order {}", order.id), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(query: &str) -> Vec<String> {
+        let given = query.split('&').filter_map(|each| each.split_once('='));
+        let given = given
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let mut parameters = Parameters::given(given);
+        filter(&mut parameters, |name| {
+            (name == "channel").then(|| name.parse().ok())?
+        });
+        let problem = parameters.finish().err();
+        let errors = problem.iter().flat_map(Problem::errors);
+        errors.map(|error| error.pointer.clone()).collect()
+    }
+
+    #[test]
+    fn what_no_index_leads_through_is_refused() {
+        for (query, pointers) in [
+            ("", vec![]),
+            (
+                "status=created&q=tea&attributes.channel=web&created_from=2026-01-01T00:00:00Z",
+                vec![],
+            ),
+            ("currency=GBP&total_min=1.50&total_max=3", vec![]),
+            ("currency=GBP&total_min=1&sort=total", vec![]),
+            ("sort=total", vec!["/currency"]),
+            ("total_min=1", vec!["/currency"]),
+            ("currency=GBP&total_min=1&sort=created_at", vec!["/sort"]),
+            ("currency=GBP&sort=-total&q=tea", vec!["/sort"]),
+            ("currency=GBP&total_min=0.001", vec!["/total_min"]),
+            ("q=!", vec!["/q"]),
+            (
+                "created_to=yesterday&currency=gbp",
+                vec!["/created_to", "/currency"],
+            ),
+            ("attributes.colour=red", vec!["/attributes.colour"]),
+        ] {
+            assert_eq!(refused(query), pointers, "{query}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_exact() {
+        for (text, decimals, expected) in [
+            ("12.50", 2, Some(1250)),
+            ("12", 2, Some(1200)),
+            ("12.500", 2, None),
+            ("0.05", 2, Some(5)),
+            ("1250", 0, Some(1250)),
+            ("12.5", 0, None),
+            ("12.505", 2, None),
+            ("", 2, None),
+            (".5", 2, None),
+            ("1.", 2, None),
+            ("-1", 2, None),
+            ("1e3", 2, None),
+            ("99999999999999999999", 2, None),
+        ] {
+            assert_eq!(minor(text, decimals), expected, "{text}");
+        }
+    }
 }

@@ -15,8 +15,12 @@ use runtime::representation::OrderStatus;
 use super::{
     attributes,
     fold::{Contents, Order},
+    words,
 };
-use crate::{digest::Digest, digest::Hasher, store::StoreError};
+use crate::{
+    digest::{Digest, Hasher},
+    store::StoreError,
+};
 
 /// The order as it is stored. The same order is always the same bytes.
 ///
@@ -31,6 +35,7 @@ pub fn encode(order: &Order) -> RawDocumentBuf {
         note,
         attributes,
     } = &order.contents;
+    let words: RawArrayBuf = words::of_lines(lines).into_iter().collect();
     let lines: RawArrayBuf = lines.iter().map(line).collect();
     rawdoc! {
         "_id": order.id.to_string(),
@@ -48,6 +53,7 @@ pub fn encode(order: &Order) -> RawDocumentBuf {
         "created_at_micros": order.created_at.micros(),
         "updated_at": date(order.updated_at),
         "updated_at_micros": order.updated_at.micros(),
+        "words": words,
     }
 }
 

@@ -1,10 +1,10 @@
 //! What an order is to queries, folded from the order's events. Pure.
 
 use events::{
-    OrderEvent, StreamVersion,
+    EventType, OrderEvent, StreamVersion,
     currency::Currency,
     ids::{OrderId, StreamId, UserId},
-    order::{OrderCreated, OrderLine, OrderStep},
+    order::{OrderCreated, OrderLine, OrderStep, OrderUpdated},
     sealed::Sealed,
     timestamp::Timestamp,
 };
@@ -51,13 +51,6 @@ pub struct Contents {
     pub attributes: String,
 }
 
-const fn status_after(step: OrderStep) -> OrderStatus {
-    match step {
-        OrderStep::InProgress => OrderStatus::InProgress,
-        OrderStep::Completed => OrderStatus::Completed,
-    }
-}
-
 impl<C: From<Contents> + Clone + Send + Sync + 'static> State for Order<C> {
     type Event = OrderEvent;
 
@@ -84,23 +77,18 @@ impl<C: From<Contents> + Clone + Send + Sync + 'static> State for Order<C> {
         let mut order = match (state, event) {
             (Some(order), _) => order,
             (None, OrderEvent::Created(fact)) => return Ok(create(version, fact)),
-            (None, other) => return Err(Misfit::not_begun(name_of(other))),
+            (None, other) => return Err(Misfit::not_begun(type_of(other).name())),
         };
         match event {
-            OrderEvent::Created(_) => return Err(Misfit::begun_already(name_of(event))),
-            OrderEvent::Updated(fact) => {
-                order.contents = Contents {
-                    currency: fact.currency,
-                    lines: fact.lines.clone(),
-                    total_minor: fact.total_minor,
-                    shipping_address: fact.shipping_address.clone(),
-                    note: fact.note.clone(),
-                    attributes: fact.attributes.clone(),
+            OrderEvent::Created(_) => return Err(Misfit::begun_already(type_of(event).name())),
+            OrderEvent::Updated(_) | OrderEvent::StatusChanged(_) | OrderEvent::Cancelled(_) => {
+                if let Some(contents) = contents_after(event) {
+                    order.contents = contents.into();
                 }
-                .into();
+                if let Some(status) = status_after(event) {
+                    order.status = status;
+                }
             }
-            OrderEvent::StatusChanged(fact) => order.status = status_after(fact.status),
-            OrderEvent::Cancelled(_) => order.status = OrderStatus::Cancelled,
         }
         Ok(Self {
             version,
@@ -110,33 +98,57 @@ impl<C: From<Contents> + Clone + Send + Sync + 'static> State for Order<C> {
     }
 }
 
+/// Where an order stands after an event, unless that leaves it where it was.
+pub fn status_after(event: &OrderEvent) -> Option<OrderStatus> {
+    match event {
+        OrderEvent::Created(_) => Some(OrderStatus::Created),
+        OrderEvent::Updated(_) => None,
+        OrderEvent::StatusChanged(fact) => Some(match fact.status {
+            OrderStep::InProgress => OrderStatus::InProgress,
+            OrderStep::Completed => OrderStatus::Completed,
+        }),
+        OrderEvent::Cancelled(_) => Some(OrderStatus::Cancelled),
+    }
+}
+
+/// What is ordered after an event, unless that leaves it as it was.
+pub fn contents_after(event: &OrderEvent) -> Option<Contents> {
+    match event {
+        OrderEvent::Created(fact) => Some(fact.into()),
+        OrderEvent::Updated(fact) => Some(fact.into()),
+        OrderEvent::StatusChanged(_) | OrderEvent::Cancelled(_) => None,
+    }
+}
+
+/// The types of event that say where an order stands.
+pub const SETS_STATUS: [EventType; 3] = [
+    EventType::OrderCreated,
+    EventType::OrderStatusChanged,
+    EventType::OrderCancelled,
+];
+
+/// The types of event that say what is ordered.
+pub const SETS_CONTENTS: [EventType; 2] = [EventType::OrderCreated, EventType::OrderUpdated];
+
 fn create<C: From<Contents>>(version: StreamVersion, fact: &OrderCreated) -> Order<C> {
-    let contents = Contents {
-        currency: fact.currency,
-        lines: fact.lines.clone(),
-        total_minor: fact.total_minor,
-        shipping_address: fact.shipping_address.clone(),
-        note: fact.note.clone(),
-        attributes: fact.attributes.clone(),
-    };
     Order {
         id: fact.order_id,
         customer_id: fact.customer_id,
         status: OrderStatus::Created,
-        contents: contents.into(),
+        contents: Contents::from(fact).into(),
         version,
         created_at: fact.occurred_at,
         updated_at: fact.occurred_at,
     }
 }
 
-const fn name_of(event: &OrderEvent) -> &'static str {
-    use events::EventType;
+/// The type of an order's event.
+pub const fn type_of(event: &OrderEvent) -> EventType {
     match event {
-        OrderEvent::Created(_) => EventType::OrderCreated.name(),
-        OrderEvent::Updated(_) => EventType::OrderUpdated.name(),
-        OrderEvent::StatusChanged(_) => EventType::OrderStatusChanged.name(),
-        OrderEvent::Cancelled(_) => EventType::OrderCancelled.name(),
+        OrderEvent::Created(_) => EventType::OrderCreated,
+        OrderEvent::Updated(_) => EventType::OrderUpdated,
+        OrderEvent::StatusChanged(_) => EventType::OrderStatusChanged,
+        OrderEvent::Cancelled(_) => EventType::OrderCancelled,
     }
 }
 
@@ -151,6 +163,32 @@ impl Order {
             version: self.version,
             created_at: self.created_at,
             updated_at: self.updated_at,
+        }
+    }
+}
+
+impl From<&OrderCreated> for Contents {
+    fn from(fact: &OrderCreated) -> Self {
+        Self {
+            currency: fact.currency,
+            lines: fact.lines.clone(),
+            total_minor: fact.total_minor,
+            shipping_address: fact.shipping_address.clone(),
+            note: fact.note.clone(),
+            attributes: fact.attributes.clone(),
+        }
+    }
+}
+
+impl From<&OrderUpdated> for Contents {
+    fn from(fact: &OrderUpdated) -> Self {
+        Self {
+            currency: fact.currency,
+            lines: fact.lines.clone(),
+            total_minor: fact.total_minor,
+            shipping_address: fact.shipping_address.clone(),
+            note: fact.note.clone(),
+            attributes: fact.attributes.clone(),
         }
     }
 }

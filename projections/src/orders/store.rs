@@ -1,7 +1,7 @@
 //! Orders in MongoDB: every write is conditional on the stream version, so that writing twice changes
 //! nothing; the checkpoint follows the data.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use events::{
     OrderEvent,
@@ -15,11 +15,17 @@ use mongodb::{
     options::Hint,
 };
 
-use super::{document, fold::Order, generations, list::OrderFilter};
+use super::{
+    document,
+    fold::Order,
+    generations,
+    list::{AttributePath, OrderFilter, Sort},
+    steps,
+};
 use crate::{
     digest::Digest,
     fold::{Advance, Folded, Round, State, continued, fold},
-    model::{Generation, Model, Pointer, Positions},
+    model::{FoldVersion, Generation, Known, Model, Positions},
     store::{Applied, ReadModel, StoreError},
 };
 
@@ -30,6 +36,8 @@ const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Updates in one command at most; MongoDB takes 100,000.
 const COMMAND_UPDATES_MAX: usize = 1_000;
 const SCAN_BATCH: u32 = 1_000;
+/// How long MongoDB works on a query at most.
+pub(super) const QUERY_TIME_MAX: Duration = Duration::from_secs(5);
 /// Documents of a page that are fetched at once.
 const PAGE_BATCH: u32 = 51;
 /// A page that has come to so many bytes ends there.
@@ -39,6 +47,8 @@ const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct OrderStore {
     pub(super) database: Database,
+    /// What of the attributes orders are found by.
+    pub(super) paths: Arc<[AttributePath]>,
 }
 
 /// A part of a list.
@@ -52,8 +62,36 @@ pub struct Page {
 
 impl OrderStore {
     /// The read model in `database`, which must write with majority concern.
-    pub fn new(database: Database) -> Self {
-        Self { database }
+    pub fn new(database: Database, paths: &[AttributePath]) -> Self {
+        Self {
+            database,
+            paths: paths.into(),
+        }
+    }
+
+    /// The declared path of this name.
+    pub fn path(&self, name: &str) -> Option<AttributePath> {
+        self.paths
+            .iter()
+            .find(|path| path.to_string() == name)
+            .cloned()
+    }
+
+    /// How many orders of a generation pass `filter`, counted up to `max`.
+    pub async fn count(
+        &self,
+        generation: Generation,
+        filter: &OrderFilter,
+        max: u64,
+    ) -> Result<u64, StoreError> {
+        let count = self
+            .collection(generation)
+            .count_documents(filter.query())
+            .hint(Hint::Name(filter.index_name()))
+            .max_time(QUERY_TIME_MAX)
+            .limit(max)
+            .await?;
+        Ok(count)
     }
 
     pub(super) fn collection(&self, generation: Generation) -> Collection<RawDocumentBuf> {
@@ -69,14 +107,18 @@ impl OrderStore {
         let found = self
             .collection(generation)
             .find_one(doc! { "_id": id.to_string() })
+            .max_time(QUERY_TIME_MAX)
             .await?;
-        found
-            .map(|document| document::decode(&document))
-            .transpose()
+        let Some(found) = found else {
+            // Of a generation that was dropped nothing is found.
+            self.checkpoint(generation).await?;
+            return Ok(None);
+        };
+        document::decode(&found).map(Some)
     }
 
-    /// At most `limit` orders of a generation that pass `filter`, newest first, those after `after`
-    /// (created at in microseconds, id). Fewer when they are large.
+    /// At most `limit` orders of a generation that pass `filter`, in its order, those after `after` (what they are sorted by,
+    /// in microseconds or minor units, and id). Fewer when they are large.
     pub async fn orders(
         &self,
         generation: Generation,
@@ -84,27 +126,34 @@ impl OrderStore {
         after: Option<(i64, OrderId)>,
         limit: u16,
     ) -> Result<Page, StoreError> {
-        let mut found = self
-            .collection(generation)
-            .find(filter.query(after))
-            .sort(OrderFilter::sort())
-            .hint(Hint::Name(filter.index_name().into()))
-            // One more than asked for tells whether there is a next page.
-            .limit(i64::from(limit) + 1)
-            .batch_size(PAGE_BATCH)
-            .await?;
         let mut page = Page {
             orders: Vec::with_capacity(limit.into()),
             more: false,
         };
         let mut bytes = 0;
-        while let Some(document) = found.try_next().await? {
-            if page.orders.len() >= usize::from(limit) || bytes >= PAGE_BYTES_MAX {
-                page.more = true;
-                break;
+        for query in filter.queries(after) {
+            let mut found = self
+                .collection(generation)
+                .find(query)
+                .sort(filter.sort.document())
+                .hint(Hint::Name(filter.index_name()))
+                // One more than asked for tells whether there is a next page.
+                .limit(i64::from(limit) + 1)
+                .batch_size(PAGE_BATCH)
+                .max_time(QUERY_TIME_MAX)
+                .await?;
+            while let Some(document) = found.try_next().await? {
+                if page.orders.len() >= usize::from(limit) || bytes >= PAGE_BYTES_MAX {
+                    page.more = true;
+                    return Ok(page);
+                }
+                bytes += document.as_bytes().len();
+                page.orders.push(document::decode(&document)?);
             }
-            bytes += document.as_bytes().len();
-            page.orders.push(document::decode(&document)?);
+        }
+        if page.orders.is_empty() {
+            // Of a generation that was dropped nothing is found.
+            self.checkpoint(generation).await?;
         }
         Ok(page)
     }
@@ -141,7 +190,7 @@ impl OrderStore {
         let mut updates: Vec<RawDocumentBuf> = known.iter().map(document::encode).collect();
         if !new.is_empty() {
             let documents: Vec<RawDocumentBuf> = new.iter().map(document::encode).collect();
-            let there = self.insert(generation, &documents).await?;
+            let there = insert(&self.collection(generation), &documents).await?;
             updates.extend(
                 there
                     .into_iter()
@@ -160,32 +209,6 @@ impl OrderStore {
             rest = after;
         }
         Ok(())
-    }
-
-    /// Inserts what is not there yet; returns the indexes of what is.
-    async fn insert(
-        &self,
-        generation: Generation,
-        documents: &[RawDocumentBuf],
-    ) -> Result<Vec<usize>, StoreError> {
-        let Err(error) = self
-            .collection(generation)
-            .insert_many(documents)
-            .ordered(false)
-            .await
-        else {
-            return Ok(Vec::new());
-        };
-        if let ErrorKind::InsertMany(failed) = &*error.kind
-            && failed.write_concern_error.is_none()
-            && let Some(errors) = &failed.write_errors
-            && errors
-                .iter()
-                .all(|each| i64::from(each.code) == DUPLICATE_KEY)
-        {
-            return Ok(errors.iter().map(|each| each.index).collect());
-        }
-        Err(error.into())
     }
 
     async fn update(
@@ -300,6 +323,7 @@ fn chunk_len(documents: &[RawDocumentBuf]) -> usize {
 
 impl ReadModel for OrderStore {
     const MODEL: Model = Model::Orders;
+    const VERSION: FoldVersion = FoldVersion(2);
     type State = Order;
     type Digest = Order<Digest>;
 
@@ -307,8 +331,8 @@ impl ReadModel for OrderStore {
         generations::prepare(self).await
     }
 
-    async fn pointer(&self) -> Result<Pointer, StoreError> {
-        generations::pointer(self).await
+    async fn live(&self) -> Result<Generation, StoreError> {
+        generations::live(self).await
     }
 
     async fn mend_view(&self) -> Result<(), StoreError> {
@@ -335,6 +359,11 @@ impl ReadModel for OrderStore {
         let (known, new) = states
             .into_iter()
             .partition(|order| known.contains(&order.stream()));
+        // Before the orders: whoever sees a version finds its step.
+        let steps = steps::of_round(round, &advances);
+        if !steps.is_empty() {
+            insert(&self.step_collection(generation), &steps).await?;
+        }
         self.write(generation, new, known).await?;
         self.advance(generation, &advances).await?;
         let positions = advances
@@ -348,6 +377,14 @@ impl ReadModel for OrderStore {
         })
     }
 
+    async fn followed(&self) -> Result<(), StoreError> {
+        generations::followed(self).await
+    }
+
+    async fn generations(&self) -> Result<Vec<Known>, StoreError> {
+        generations::known(self).await
+    }
+
     async fn begin_generation(&self) -> Result<Generation, StoreError> {
         generations::begin(self).await
     }
@@ -356,12 +393,17 @@ impl ReadModel for OrderStore {
         generations::index(self, generation).await
     }
 
-    async fn swap(&self, from: Generation, to: Generation) -> Result<(), StoreError> {
-        generations::swap(self, from, to).await
+    async fn swap(
+        &self,
+        from: Option<Generation>,
+        to: Generation,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
+        generations::swap(self, from, to, keep).await
     }
 
-    async fn drop_others(&self, begun: Generation) -> Result<Vec<Generation>, StoreError> {
-        generations::drop_others(self, begun).await
+    async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
+        generations::drop_generation(self, generation).await
     }
 
     async fn scan(
@@ -380,6 +422,18 @@ impl ReadModel for OrderStore {
         Ok(())
     }
 
+    async fn stored_as(
+        &self,
+        generation: Generation,
+        stream: StreamId,
+    ) -> Result<Option<serde_json::Value>, StoreError> {
+        let found = self
+            .collection(generation)
+            .find_one(doc! { "_id": stream.to_string() })
+            .await?;
+        Ok(found.map(|document| document::shown(&document)))
+    }
+
     async fn newest(
         &self,
         generation: Generation,
@@ -388,7 +442,7 @@ impl ReadModel for OrderStore {
         let found = self
             .collection(generation)
             .find(doc! {})
-            .sort(OrderFilter::sort())
+            .sort(Sort::default().document())
             .limit(i64::from(limit))
             .await?;
         let documents: Vec<RawDocumentBuf> = found.try_collect().await?;
@@ -397,4 +451,24 @@ impl ReadModel for OrderStore {
             .map(|document| document::shown(document))
             .collect())
     }
+}
+
+/// Inserts what is not there yet; returns the indexes of what is.
+async fn insert(
+    collection: &Collection<RawDocumentBuf>,
+    documents: &[RawDocumentBuf],
+) -> Result<Vec<usize>, StoreError> {
+    let Err(error) = collection.insert_many(documents).ordered(false).await else {
+        return Ok(Vec::new());
+    };
+    if let ErrorKind::InsertMany(failed) = &*error.kind
+        && failed.write_concern_error.is_none()
+        && let Some(errors) = &failed.write_errors
+        && errors
+            .iter()
+            .all(|each| i64::from(each.code) == DUPLICATE_KEY)
+    {
+        return Ok(errors.iter().map(|each| each.index).collect());
+    }
+    Err(error.into())
 }

@@ -6,6 +6,7 @@ use events::{
     ids::UserId,
     sealed::{DataKey, Sealed},
     timestamp::Timestamp,
+    user::Role,
 };
 use runtime::{
     auth::Caller,
@@ -13,14 +14,32 @@ use runtime::{
     representation::{self, StoredUser, UserStatus},
 };
 
-use super::fold::User;
+use super::{
+    fold::{STATUSES, User, role_name, status_name},
+    store::UserFilter,
+};
 use crate::{
+    fields::Fields,
     model::Model,
     queries::{After, Queries, ask, not_shown},
     query::{Cursor, Parameters},
 };
 
-const LIST: &str = "users";
+/// What a user has, for `fields`.
+pub const FIELDS: [&str; 12] = [
+    "id",
+    "email",
+    "name",
+    "phone",
+    "locale",
+    "role",
+    "status",
+    "email_verified",
+    "preferences",
+    "version",
+    "created_at",
+    "updated_at",
+];
 const RETRY_AFTER_S: u32 = 1;
 /// What stands in for the personal data of an erased user; no key opens it.
 static NOTHING: LazyLock<Sealed> = LazyLock::new(|| Sealed::from_bytes(Vec::new()));
@@ -84,6 +103,8 @@ pub struct UserPage {
     keys: HashMap<UserId, DataKey>,
     /// Where the next page begins, where there is one.
     pub next_cursor: Option<String>,
+    /// What is wanted of each.
+    pub fields: Fields,
 }
 
 impl UserPage {
@@ -104,11 +125,30 @@ pub async fn list(
     mut parameters: Parameters,
 ) -> Result<UserPage, Problem> {
     let (limit, cursor) = (parameters.limit(), parameters.cursor()?);
+    let fields = Fields::of(&mut parameters, &FIELDS);
+    let roles = [Role::User, Role::Admin];
+    let role = parameters.optional("role", "user or admin", |text| {
+        roles.into_iter().find(|role| role_name(*role) == text)
+    });
+    let status = parameters.optional("status", "active or erased", |text| {
+        STATUSES
+            .into_iter()
+            .find(|status| status_name(*status) == text)
+    });
+    let mut time = |name| parameters.optional(name, "an RFC 3339 time", |text| text.parse().ok());
+    let filter = UserFilter {
+        role,
+        status,
+        created_from: time("created_from"),
+        created_to: time("created_to"),
+    };
     parameters.finish()?;
     if !caller.is_admin() {
         return Err(Problem::not_allowed("only an admin may list users"));
     }
-    let after = cursor.map(|cursor| cursor.place(&[LIST])).transpose()?;
+    let described = filter.described();
+    let described: Vec<&str> = described.iter().map(String::as_str).collect();
+    let after = cursor.map(|cursor| cursor.place(&described)).transpose()?;
     let after = after
         .map(|(created_at, id)| {
             let created_at = Timestamp::from_micros(created_at);
@@ -120,7 +160,7 @@ pub async fn list(
         .transpose()?;
     let generation = queries.generation(Model::Users, awaited).await?;
     // One more than asked for tells whether there is a next page.
-    let mut users = ask(queries.users.users(generation, after, limit + 1)).await?;
+    let mut users = ask(queries.users.users(generation, &filter, after, limit + 1)).await?;
     let more = users.len() > usize::from(limit);
     users.truncate(limit.into());
     let ids: Vec<UserId> = users
@@ -131,11 +171,12 @@ pub async fn list(
     let keys = queries.keys_of(&ids).await?;
     let last = users.last().filter(|_| more);
     let next_cursor =
-        last.map(|user| Cursor::new(&[LIST], user.created_at.micros(), user.id.0).to_string());
+        last.map(|user| Cursor::new(&described, user.created_at.micros(), user.id.0).to_string());
     Ok(UserPage {
         users,
         keys,
         next_cursor,
+        fields,
     })
 }
 

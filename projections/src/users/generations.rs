@@ -1,11 +1,13 @@
 //! Generations of the users table: pointer, checkpoints, making, swapping and dropping.
 
-use sqlx::{AssertSqlSafe, PgConnection, migrate::Migrator, postgres::PgPoolOptions};
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, migrate::Migrator, postgres::PgPoolOptions};
 
 use super::store::UserStore;
 use crate::{
-    model::{Generation, Model, Pointer, Positions},
-    store::StoreError,
+    model::{FoldVersion, Generation, Known, Model, Positions, Stage},
+    store::{ReadModel, StoreError},
 };
 
 /// Serialises whoever makes or changes generations; a key of Postgres' advisory locks ("orders" in ASCII and 1).
@@ -39,45 +41,124 @@ pub(super) async fn migrate(store: &UserStore, migrations: &Migrator) -> Result<
 pub(super) async fn prepare(store: &UserStore) -> Result<(), StoreError> {
     let schema = &store.names.schema;
     let mut tx = store.pool.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(STRUCTURE_LOCK)
-        .execute(&mut *tx)
-        .await?;
-    let sql = format!(
-        "INSERT INTO {schema}.read_models (model, live_generation, last_generation) VALUES ($1, $2, $2) \
-         ON CONFLICT DO NOTHING"
-    );
-    let first = Generation::FIRST;
-    let made = sqlx::query(AssertSqlSafe(sql))
+    structure_lock(&mut tx).await?;
+    let sql = format!("SELECT EXISTS (SELECT FROM {schema}.live_generations WHERE model = $1)");
+    let (exists,): (bool,) = sqlx::query_as(AssertSqlSafe(sql))
         .bind(Model::Users.name())
-        .bind(first.0)
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-    if made == 1 {
+        .fetch_one(&mut *tx)
+        .await?;
+    if !exists {
+        let first = enter(store, &mut tx).await?;
         create_table(store, &mut tx, first).await?;
         create_index(store, &mut tx, first).await?;
-        point_view(store, &mut tx, first).await?;
+        let sql = format!(
+            "INSERT INTO {schema}.live_generations (model, version, generation) VALUES ($1, $2, $3)"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(Model::Users.name())
+            .bind(version())
+            .bind(first.0)
+            .execute(&mut *tx)
+            .await?;
+        point_view(store, &mut tx).await?;
     }
     tx.commit().await?;
     Ok(())
 }
 
-pub(super) async fn pointer(store: &UserStore) -> Result<Pointer, StoreError> {
+/// Serialises whoever makes, swaps or drops generations, until the transaction ends.
+async fn structure_lock(tx: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(STRUCTURE_LOCK)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Enters the next generation of this version.
+async fn enter(store: &UserStore, tx: &mut PgConnection) -> Result<Generation, StoreError> {
     let sql = format!(
-        "SELECT live_generation, last_generation, EXTRACT(EPOCH FROM now() - live_since)::bigint \
-         FROM {}.read_models WHERE model = $1",
+        "INSERT INTO {0}.generations (model, generation, version) \
+         SELECT $1, coalesce(max(generation), 0) + 1, $2 FROM {0}.generations WHERE model = $1 RETURNING generation",
         store.names.schema
     );
-    let (live, last, live_for_s) = sqlx::query_as(AssertSqlSafe(sql))
+    let (number,) = sqlx::query_as(AssertSqlSafe(sql))
         .bind(Model::Users.name())
-        .fetch_one(&store.pool)
+        .bind(version())
+        .fetch_one(tx)
         .await?;
-    Ok(Pointer {
-        live: Generation(live),
-        last: Generation(last),
-        live_for_s,
-    })
+    Ok(Generation(number))
+}
+
+pub(super) async fn live(store: &UserStore) -> Result<Generation, StoreError> {
+    let sql = format!(
+        "SELECT generation FROM {}.live_generations WHERE model = $1 AND version = $2",
+        store.names.schema
+    );
+    let live: Option<(i32,)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Model::Users.name())
+        .bind(version())
+        .fetch_optional(&store.pool)
+        .await?;
+    let (number,) = live.ok_or(StoreError::NotBuilt(Model::Users, UserStore::VERSION))?;
+    Ok(Generation(number))
+}
+
+pub(super) async fn followed(store: &UserStore) -> Result<(), StoreError> {
+    let sql = format!(
+        "UPDATE {}.live_generations SET followed_at = now() WHERE model = $1 AND version = $2",
+        store.names.schema
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(Model::Users.name())
+        .bind(version())
+        .execute(&store.pool)
+        .await?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct GenerationRow {
+    generation: i32,
+    version: i32,
+    begun_ago_s: i64,
+    followed_ago_s: Option<i64>,
+    since_s: Option<i64>,
+    rest_s: Option<i64>,
+}
+
+pub(super) async fn known(store: &UserStore) -> Result<Vec<Known>, StoreError> {
+    let sql = format!(
+        "SELECT g.generation, g.version, EXTRACT(EPOCH FROM now() - g.begun_at)::bigint AS begun_ago_s, \
+            EXTRACT(EPOCH FROM now() - r.followed_at)::bigint AS followed_ago_s, \
+            EXTRACT(EPOCH FROM now() - g.kept_since)::bigint AS since_s, \
+            EXTRACT(EPOCH FROM g.kept_until - now())::bigint AS rest_s \
+         FROM {0}.generations g LEFT JOIN {0}.live_generations r ON r.model = g.model AND r.generation = g.generation \
+         WHERE g.model = $1 AND g.dropped_at IS NULL ORDER BY g.generation",
+        store.names.schema
+    );
+    let rows: Vec<GenerationRow> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Model::Users.name())
+        .fetch_all(&store.pool)
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let version = u16::try_from(row.version)
+                .map_err(|_| StoreError::Damaged(format!("version {} of users", row.version)))?;
+            let stage = match (row.followed_ago_s, row.since_s, row.rest_s) {
+                (Some(followed_ago_s), ..) => Stage::Live { followed_ago_s },
+                (None, Some(since_s), Some(rest_s)) => Stage::Kept { since_s, rest_s },
+                (None, ..) => Stage::Filling {
+                    begun_ago_s: row.begun_ago_s,
+                },
+            };
+            Ok(Known {
+                generation: Generation(row.generation),
+                version: FoldVersion(version),
+                stage,
+            })
+        })
+        .collect()
 }
 
 pub(super) async fn checkpoint(
@@ -112,19 +193,12 @@ pub(super) async fn checkpoint(
 }
 
 pub(super) async fn begin(store: &UserStore) -> Result<Generation, StoreError> {
-    let schema = &store.names.schema;
     let mut tx = store.pool.begin().await?;
-    let sql = format!(
-        "UPDATE {schema}.read_models SET last_generation = last_generation + 1 WHERE model = $1 \
-         RETURNING last_generation"
-    );
-    let (number,) = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(Model::Users.name())
-        .fetch_one(&mut *tx)
-        .await?;
-    create_table(store, &mut tx, Generation(number)).await?;
+    structure_lock(&mut tx).await?;
+    let generation = enter(store, &mut tx).await?;
+    create_table(store, &mut tx, generation).await?;
     tx.commit().await?;
-    Ok(Generation(number))
+    Ok(generation)
 }
 
 pub(super) async fn index(store: &UserStore, generation: Generation) -> Result<(), StoreError> {
@@ -142,69 +216,105 @@ pub(super) async fn index(store: &UserStore, generation: Generation) -> Result<(
 
 pub(super) async fn swap(
     store: &UserStore,
-    from: Generation,
+    from: Option<Generation>,
     to: Generation,
+    keep: Duration,
 ) -> Result<(), StoreError> {
+    let schema = &store.names.schema;
     let mut tx = store.pool.begin().await?;
+    structure_lock(&mut tx).await?;
     let sql = format!(
-        "UPDATE {}.read_models SET live_generation = $3, live_since = now() \
-         WHERE model = $1 AND live_generation = $2 AND last_generation = $3",
-        store.names.schema
+        "UPDATE {schema}.generations SET kept_since = NULL, kept_until = NULL \
+         WHERE model = $1 AND generation = $2 AND version = $3 AND dropped_at IS NULL"
     );
-    let swapped = sqlx::query(AssertSqlSafe(sql))
+    let there = sqlx::query(AssertSqlSafe(sql))
         .bind(Model::Users.name())
-        .bind(from.0)
         .bind(to.0)
+        .bind(version())
         .execute(&mut *tx)
         .await?
         .rows_affected();
-    if swapped != 1 {
+    let swapped = match from {
+        Some(from) => {
+            let sql = format!(
+                "UPDATE {schema}.generations SET kept_since = now(), kept_until = now() + make_interval(secs => $3) \
+                 WHERE model = $1 AND generation = $2"
+            );
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(Model::Users.name())
+                .bind(from.0)
+                .bind(keep.as_secs_f64())
+                .execute(&mut *tx)
+                .await?;
+            let sql = format!(
+                "UPDATE {schema}.live_generations SET generation = $3, live_since = now() \
+                 WHERE model = $1 AND version = $2 AND generation = $4"
+            );
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(Model::Users.name())
+                .bind(version())
+                .bind(to.0)
+                .bind(from.0)
+        }
+        None => {
+            let sql = format!(
+                "INSERT INTO {schema}.live_generations (model, version, generation) VALUES ($1, $2, $3) \
+                 ON CONFLICT DO NOTHING"
+            );
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(Model::Users.name())
+                .bind(version())
+                .bind(to.0)
+        }
+    };
+    let swapped = swapped.execute(&mut *tx).await?.rows_affected();
+    if (there, swapped) != (1, 1) {
         return Err(StoreError::Gone(Model::Users, to));
     }
-    point_view(store, &mut tx, to).await?;
+    point_view(store, &mut tx).await?;
     tx.commit().await?;
     Ok(())
 }
 
-pub(super) async fn drop_others(
+pub(super) async fn drop_generation(
     store: &UserStore,
-    begun: Generation,
-) -> Result<Vec<Generation>, StoreError> {
+    generation: Generation,
+) -> Result<(), StoreError> {
     let schema = &store.names.schema;
     let mut tx = store.pool.begin().await?;
-    let sql =
-        format!("SELECT live_generation FROM {schema}.read_models WHERE model = $1 FOR UPDATE");
-    let (live,): (i32,) = sqlx::query_as(AssertSqlSafe(sql))
+    structure_lock(&mut tx).await?;
+    let sql = format!(
+        "DELETE FROM {schema}.live_generations WHERE model = $1 AND generation = $2 RETURNING version"
+    );
+    let live_for: Option<(i32,)> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(Model::Users.name())
-        .fetch_one(&mut *tx)
+        .bind(generation.0)
+        .fetch_optional(&mut *tx)
         .await?;
-    let tables: Vec<(String,)> =
-        sqlx::query_as("SELECT tablename::text FROM pg_tables WHERE schemaname = $1")
-            .bind(schema)
-            .fetch_all(&mut *tx)
-            .await?;
-    let mut dropped = Vec::new();
-    for generation in tables
-        .iter()
-        .filter_map(|(table,)| Generation::of_storage(Model::Users, table))
-    {
-        if generation.0 != live && generation != begun {
-            let sql = format!("DROP TABLE {}", store.table(generation));
-            sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
-            dropped.push(generation);
-        }
+    if live_for == Some((version(),)) {
+        return Err(StoreError::IsLive(Model::Users, generation));
     }
-    let sql =
-        format!("DELETE FROM {schema}.checkpoints WHERE model = $1 AND generation NOT IN ($2, $3)");
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(Model::Users.name())
-        .bind(live)
-        .bind(begun.0)
-        .execute(&mut *tx)
-        .await?;
+    for sql in [
+        format!(
+            "UPDATE {schema}.generations SET dropped_at = now() WHERE model = $1 AND generation = $2"
+        ),
+        format!("DELETE FROM {schema}.checkpoints WHERE model = $1 AND generation = $2"),
+    ] {
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(Model::Users.name())
+            .bind(generation.0)
+            .execute(&mut *tx)
+            .await?;
+    }
+    point_view(store, &mut tx).await?;
+    let sql = format!("DROP TABLE IF EXISTS {}", store.table(generation));
+    sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
     tx.commit().await?;
-    dropped.sort_unstable();
-    Ok(dropped)
+    Ok(())
+}
+
+fn version() -> i32 {
+    UserStore::VERSION.0.into()
 }
 
 /// The error that a missing table stands for.
@@ -250,25 +360,44 @@ async fn create_index(
     tx: &mut PgConnection,
     generation: Generation,
 ) -> Result<(), StoreError> {
-    let sql = format!(
-        "CREATE INDEX IF NOT EXISTS {}_newest ON {} (created_at, user_id)",
-        generation.storage(Model::Users),
-        store.table(generation)
-    );
-    sqlx::query(AssertSqlSafe(sql)).execute(tx).await?;
+    for (name, columns) in [
+        ("newest", "created_at, user_id"),
+        ("role_newest", "role, created_at, user_id"),
+        ("status_newest", "status, created_at, user_id"),
+    ] {
+        let sql = format!(
+            "CREATE INDEX IF NOT EXISTS {}_{name} ON {} ({columns})",
+            generation.storage(Model::Users),
+            store.table(generation)
+        );
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
+    }
     Ok(())
 }
 
-async fn point_view(
-    store: &UserStore,
-    tx: &mut PgConnection,
-    generation: Generation,
-) -> Result<(), StoreError> {
+/// Lets the view for other readers show what the latest version serves.
+async fn point_view(store: &UserStore, tx: &mut PgConnection) -> Result<(), StoreError> {
     let sql = format!(
-        "CREATE OR REPLACE VIEW {}.users AS SELECT * FROM {}",
-        store.names.view_schema,
-        store.table(generation)
+        "SELECT generation FROM {}.live_generations WHERE model = $1 ORDER BY version DESC LIMIT 1",
+        store.names.schema
     );
-    sqlx::query(AssertSqlSafe(sql)).execute(tx).await?;
+    let live: Option<(i32,)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Model::Users.name())
+        .fetch_optional(&mut *tx)
+        .await?;
+    let Some((live,)) = live else {
+        return Ok(());
+    };
+    let (view, table) = (
+        format!("{}.users", store.names.view_schema),
+        store.table(Generation(live)),
+    );
+    // Another version's may have other columns; only then it is made anew, without what was granted on it.
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "DO $$ BEGIN CREATE OR REPLACE VIEW {view} AS SELECT * FROM {table}; \
+         EXCEPTION WHEN invalid_table_definition THEN DROP VIEW {view}; CREATE VIEW {view} AS SELECT * FROM {table}; END $$"
+    )))
+    .execute(tx)
+    .await?;
     Ok(())
 }

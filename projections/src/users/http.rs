@@ -1,29 +1,28 @@
 //! Queries for users over HTTP.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::{StatusCode, header::ETAG},
-    web,
-};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use runtime::{
     auth::Caller,
-    etag,
     openapi::{
         Answer, Description, Endpoint, Tag,
         examples::{self, UserNow},
-        parameters,
+        parameters, schema,
     },
     problem::{NOT_ALLOWED, NOT_FOUND, Problem},
     representation,
 };
 use serde::Serialize;
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{
+    ToSchema,
+    openapi::{KnownFormat, path::ParameterBuilder},
+};
 
 use super::answers::{self, FoundUser};
 use crate::{
-    described::{pages, query},
-    queries::{After, Queries},
+    described::{self, pages, query},
+    fields::{Fields, Selected},
+    queries::{After, Queries, known_or},
     query::Parameters,
 };
 
@@ -37,11 +36,38 @@ pub fn endpoints() -> [Endpoint; 3] {
                     .problems(&[&NOT_ALLOWED]);
             let example =
                 json!({"items": [examples::user(UserNow::Promoted)], "next_cursor": null});
-            pages(description).answer(Answer::json::<List<'_>>(
-                StatusCode::OK,
-                "A page of users.",
-                example,
-            ))
+            let role = schema::one_of(&["user", "admin"], "What a user may do.");
+            let status = schema::one_of(&["active", "erased"], "Whether a user's data is there.");
+            let time = |name, meaning| {
+                parameters::in_query(
+                    name,
+                    schema::formatted(KnownFormat::DateTime, "A time."),
+                    meaning,
+                )
+            };
+            pages(description)
+                .parameter(
+                    "Role",
+                    parameters::in_query("role", role, "Only users who may do this."),
+                )
+                .parameter(
+                    "UserStatus",
+                    parameters::in_query("status", status, "Only users of this kind."),
+                )
+                .parameter(
+                    "RegisteredFrom",
+                    time("created_from", "Only users registered then or later."),
+                )
+                .parameter(
+                    "RegisteredTo",
+                    time("created_to", "Only users registered earlier."),
+                )
+                .parameter("UserFields", fields())
+                .answer(Answer::json::<List<'_>>(
+                    StatusCode::OK,
+                    "A page of users.",
+                    example,
+                ))
         }),
         Endpoint::get("/users/me", web::to(me), || {
             query(Description::new(
@@ -49,12 +75,16 @@ pub fn endpoints() -> [Endpoint; 3] {
                 Tag::Users,
                 "Gets the caller's own record",
             ))
+            .unless_known()
+            .parameter("UserFields", fields())
             .answer(found())
         }),
         Endpoint::get("/users/{id}", web::to(one), || {
             query(Description::new("getUser", Tag::Users, "Gets a user"))
+                .unless_known()
                 .text("One's own record; an admin may read any.")
                 .parameter("UserId", parameters::user_id())
+                .parameter("UserFields", fields())
                 .answer(found())
                 .problems(&[&NOT_FOUND])
         }),
@@ -72,8 +102,14 @@ async fn me(
     queries: web::Data<Queries>,
 ) -> Result<HttpResponse, Problem> {
     let awaited = After::of_request(request.headers())?;
-    Parameters::of(&request)?.finish()?;
-    answer(&answers::me(&queries, caller, awaited).await?)
+    let mut parameters = Parameters::of(&request)?;
+    let fields = Fields::of(&mut parameters, &answers::FIELDS);
+    parameters.finish()?;
+    answer(
+        &request,
+        &fields,
+        &answers::me(&queries, caller, awaited).await?,
+    )
 }
 
 async fn one(
@@ -83,15 +119,30 @@ async fn one(
     queries: web::Data<Queries>,
 ) -> Result<HttpResponse, Problem> {
     let awaited = After::of_request(request.headers())?;
-    Parameters::of(&request)?.finish()?;
-    answer(&answers::one(&queries, caller, awaited, &id).await?)
+    let mut parameters = Parameters::of(&request)?;
+    let fields = Fields::of(&mut parameters, &answers::FIELDS);
+    parameters.finish()?;
+    answer(
+        &request,
+        &fields,
+        &answers::one(&queries, caller, awaited, &id).await?,
+    )
 }
 
-fn answer(found: &FoundUser) -> Result<HttpResponse, Problem> {
+fn fields() -> ParameterBuilder {
+    described::fields(&answers::FIELDS)
+}
+
+fn answer(
+    request: &HttpRequest,
+    fields: &Fields,
+    found: &FoundUser,
+) -> Result<HttpResponse, Problem> {
     let shown = found.shown()?;
-    Ok(HttpResponse::Ok()
-        .insert_header((ETAG, etag::of_version(shown.version)))
-        .json(shown))
+    let version = shown.version;
+    let item = fields.of_item(shown)?;
+    // An erasure is a version of its own.
+    Ok(known_or(request.headers(), version, true, item))
 }
 
 /// A page of users.
@@ -99,7 +150,8 @@ fn answer(found: &FoundUser) -> Result<HttpResponse, Problem> {
 #[schema(as = UserList)]
 struct List<'a> {
     /// The newest first.
-    items: Vec<representation::User<'a>>,
+    #[schema(value_type = Vec<representation::User>)]
+    items: Vec<Selected<representation::User<'a>>>,
     /// Where the next page begins; `null` on the last one.
     #[schema(required = true)]
     next_cursor: Option<&'a str>,
@@ -113,8 +165,12 @@ async fn list(
     let awaited = After::of_request(request.headers())?;
     let parameters = Parameters::of(&request)?;
     let page = answers::list(&queries, caller, awaited, parameters).await?;
+    let items = page
+        .shown()?
+        .into_iter()
+        .map(|user| page.fields.of_item(user));
     Ok(HttpResponse::Ok().json(List {
-        items: page.shown()?,
+        items: items.collect::<Result<_, _>>()?,
         next_cursor: page.next_cursor.as_deref(),
     }))
 }

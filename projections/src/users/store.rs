@@ -1,6 +1,6 @@
 //! Users in Postgres: rows and checkpoint change in one transaction.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use events::{
     UserEvent,
@@ -10,7 +10,10 @@ use events::{
     user::{NotificationPreferences, Role},
 };
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, migrate::Migrator};
+use runtime::representation::UserStatus;
+use sqlx::{
+    AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, migrate::Migrator,
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -21,11 +24,16 @@ use super::{
 use crate::{
     digest::Digest,
     fold::{Advance, Folded, Round, continued, fold},
-    model::{Generation, Model, Pointer, Positions},
+    model::{FoldVersion, Generation, Known, Model, Positions},
     store::{Applied, ReadModel, StoreError},
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+/// Those that a later version has applied do not keep this one from starting.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrations = sqlx::migrate!();
+    migrations.set_ignore_missing(true);
+    migrations
+});
 
 /// The columns of a row, in the order of [`Columns`].
 const COLUMNS: &str = "user_id, email, name, phone, locale, role, status, email_verified, \
@@ -36,6 +44,34 @@ const COLUMNS: &str = "user_id, email, name, phone, locale, role, status, email_
 pub struct UserStore {
     pub(super) pool: PgPool,
     pub(super) names: Names,
+}
+
+/// Which users a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UserFilter {
+    /// Only those who may do this.
+    pub role: Option<Role>,
+    /// Only those whose data is there, or not.
+    pub status: Option<UserStatus>,
+    /// Only those registered then or later.
+    pub created_from: Option<Timestamp>,
+    /// Only those registered earlier.
+    pub created_to: Option<Timestamp>,
+}
+
+impl UserFilter {
+    /// The list that a cursor is bound to.
+    pub fn described(&self) -> [String; 5] {
+        let time = |time: Option<Timestamp>| time.map(|it| it.micros().to_string());
+        [
+            Some("users".to_owned()),
+            self.role.map(|role| role_name(role).to_owned()),
+            self.status.map(|status| status_name(status).to_owned()),
+            time(self.created_from),
+            time(self.created_to),
+        ]
+        .map(Option::unwrap_or_default)
+    }
 }
 
 /// Where in the database it stands.
@@ -83,40 +119,51 @@ impl UserStore {
         row.map(User::try_from).transpose()
     }
 
-    /// At most `limit` users of a generation, newest first, those after `after` (created at, id).
+    /// At most `limit` users of a generation that pass `filter`, newest first, those after `after` (created at, id).
     pub async fn users(
         &self,
         generation: Generation,
+        filter: &UserFilter,
         after: Option<(Timestamp, Uuid)>,
         limit: u16,
     ) -> Result<Vec<User>, StoreError> {
-        let (sql, after) = (
-            self.list_sql(generation, after.is_some()),
-            after.map(instant).transpose()?,
-        );
-        let mut query = sqlx::query_as::<_, Row>(AssertSqlSafe(sql)).bind(i64::from(limit));
-        if let Some((created_at, id)) = after {
-            query = query.bind(created_at).bind(id);
-        }
-        query
-            .fetch_all(&self.pool)
-            .await?
-            .into_iter()
-            .map(User::try_from)
-            .collect()
+        let mut query = self.list(generation, filter, after, limit)?;
+        let rows = query.build_query_as::<Row>().fetch_all(&self.pool).await?;
+        rows.into_iter().map(User::try_from).collect()
     }
 
-    /// The statement behind [`UserStore::users`]: `$1` the limit, `$2` and `$3` where to go on.
-    pub fn list_sql(&self, generation: Generation, goes_on: bool) -> String {
-        let after = if goes_on {
-            "WHERE (created_at, user_id) < ($2, $3)"
-        } else {
-            ""
-        };
-        format!(
-            "SELECT {COLUMNS} FROM {} {after} ORDER BY created_at DESC, user_id DESC LIMIT $1",
-            self.table(generation)
-        )
+    /// The statement behind [`UserStore::users`].
+    pub fn list(
+        &self,
+        generation: Generation,
+        filter: &UserFilter,
+        after: Option<(Timestamp, Uuid)>,
+        limit: u16,
+    ) -> Result<QueryBuilder<Postgres>, StoreError> {
+        let table = self.table(generation);
+        let mut query = QueryBuilder::new(format!("SELECT {COLUMNS} FROM {table} WHERE true"));
+        if let Some(role) = filter.role {
+            query.push(" AND role = ").push_bind(role_name(role));
+        }
+        if let Some(status) = filter.status {
+            query.push(" AND status = ").push_bind(status_name(status));
+        }
+        if let Some(from) = filter.created_from {
+            query.push(" AND created_at >= ").push_bind(utc(from)?);
+        }
+        if let Some(to) = filter.created_to {
+            query.push(" AND created_at < ").push_bind(utc(to)?);
+        }
+        if let Some((created_at, id)) = after {
+            query
+                .push(" AND (created_at, user_id) < (")
+                .push_bind(utc(created_at)?);
+            query.push(", ").push_bind(id).push(")");
+        }
+        query
+            .push(" ORDER BY created_at DESC, user_id DESC LIMIT ")
+            .push_bind(i64::from(limit));
+        Ok(query)
     }
 
     async fn stored(
@@ -235,6 +282,7 @@ impl UserStore {
 
 impl ReadModel for UserStore {
     const MODEL: Model = Model::Users;
+    const VERSION: FoldVersion = FoldVersion(2);
     type State = User;
     type Digest = User<Digest>;
 
@@ -243,8 +291,8 @@ impl ReadModel for UserStore {
         generations::prepare(self).await
     }
 
-    async fn pointer(&self) -> Result<Pointer, StoreError> {
-        generations::pointer(self).await
+    async fn live(&self) -> Result<Generation, StoreError> {
+        generations::live(self).await
     }
 
     async fn mend_view(&self) -> Result<(), StoreError> {
@@ -290,6 +338,14 @@ impl ReadModel for UserStore {
             .map_err(|error| generations::gone(error, generation))
     }
 
+    async fn followed(&self) -> Result<(), StoreError> {
+        generations::followed(self).await
+    }
+
+    async fn generations(&self) -> Result<Vec<Known>, StoreError> {
+        generations::known(self).await
+    }
+
     async fn begin_generation(&self) -> Result<Generation, StoreError> {
         generations::begin(self).await
     }
@@ -298,12 +354,17 @@ impl ReadModel for UserStore {
         generations::index(self, generation).await
     }
 
-    async fn swap(&self, from: Generation, to: Generation) -> Result<(), StoreError> {
-        generations::swap(self, from, to).await
+    async fn swap(
+        &self,
+        from: Option<Generation>,
+        to: Generation,
+        keep: Duration,
+    ) -> Result<(), StoreError> {
+        generations::swap(self, from, to, keep).await
     }
 
-    async fn drop_others(&self, begun: Generation) -> Result<Vec<Generation>, StoreError> {
-        generations::drop_others(self, begun).await
+    async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
+        generations::drop_generation(self, generation).await
     }
 
     async fn scan(
@@ -319,12 +380,23 @@ impl ReadModel for UserStore {
         Ok(())
     }
 
+    async fn stored_as(
+        &self,
+        generation: Generation,
+        stream: StreamId,
+    ) -> Result<Option<serde_json::Value>, StoreError> {
+        let stored = self.stored(generation, &[stream]).await?;
+        Ok(stored.get(&stream).map(shown))
+    }
+
     async fn newest(
         &self,
         generation: Generation,
         limit: u16,
     ) -> Result<Vec<serde_json::Value>, StoreError> {
-        let users = self.users(generation, None, limit).await?;
+        let users = self
+            .users(generation, &UserFilter::default(), None, limit)
+            .await?;
         Ok(users.iter().map(shown).collect())
     }
 }
@@ -438,16 +510,15 @@ impl Columns {
             columns
                 .version
                 .push(i64::try_from(user.version).unwrap_or(i64::MAX));
-            columns.created_at.push(instant((user.created_at, ()))?.0);
-            columns.updated_at.push(instant((user.updated_at, ()))?.0);
+            columns.created_at.push(utc(user.created_at)?);
+            columns.updated_at.push(utc(user.updated_at)?);
         }
         Ok(columns)
     }
 }
 
 /// The instant as Postgres takes it. The fold has let only representable ones through.
-fn instant<T>((at, rest): (Timestamp, T)) -> Result<(OffsetDateTime, T), StoreError> {
+fn utc(at: Timestamp) -> Result<OffsetDateTime, StoreError> {
     at.to_utc()
-        .map(|at| (at, rest))
         .map_err(|error| StoreError::Damaged(error.to_string()))
 }

@@ -1,5 +1,7 @@
 //! Databases for a test alone.
 
+use std::time::Duration;
+
 use projections::{
     model::Generation,
     orders::store::OrderStore,
@@ -11,6 +13,8 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgConnectO
 use uuid::Uuid;
 
 pub const LIVE: Generation = Generation::FIRST;
+/// How long a generation is kept whose place another takes.
+pub const KEPT: Duration = Duration::from_secs(60);
 
 fn from_environment(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/stack up"))
@@ -129,7 +133,7 @@ impl Orders {
         };
         let database = settings.database().await.unwrap();
         Self {
-            store: OrderStore::new(database.clone()),
+            store: OrderStore::new(database.clone(), &["a.b".parse().unwrap()]),
             database,
             settings,
         }

@@ -3,7 +3,9 @@
 use events::{timestamp::Timestamp, user::Role};
 use proto::v1;
 
-use crate::representation::{Address, Order, OrderLine, OrderStatus, User, UserStatus};
+use crate::representation::{
+    Address, Order, OrderChange, OrderLine, OrderStatus, User, UserStatus,
+};
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const NANOS_PER_MICRO: i64 = 1_000;
@@ -23,6 +25,30 @@ impl From<Order<'_>> for v1::Order {
             version: order.version,
             created_at: Some(instant(order.created_at)),
             updated_at: Some(instant(order.updated_at)),
+        }
+    }
+}
+
+impl From<OrderChange<'_>> for v1::OrderChange {
+    fn from(change: OrderChange<'_>) -> Self {
+        let changes = change
+            .changes
+            .iter()
+            .map(|(field, changed)| v1::FieldChange {
+                field: field.to_owned(),
+                from_json: changed.from.as_ref().map(|from| from.get().to_owned()),
+                to_json: changed.to.get().to_owned(),
+            });
+        Self {
+            version: change.version,
+            event: change.event.to_owned(),
+            event_id: change.event_id.0.to_string(),
+            at: Some(instant(change.at)),
+            actor_role: change.actor.role.to_owned(),
+            actor_id: change.actor.id.map(|id| id.to_string()),
+            correlation_id: change.correlation_id.0.to_string(),
+            reason: change.reason.map(str::to_owned),
+            changes: changes.collect(),
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use actix_web::http::StatusCode;
 use serde_json::Value;
 use utoipa::{
     ToSchema,
     openapi::{
-        Components, Content, ContentBuilder, Ref, RefOr, Required, Response, Schema,
+        Components, Content, ContentBuilder, ObjectBuilder, Ref, RefOr, Required, Response, Schema,
         extensions::ExtensionsBuilder,
         path::{Operation, OperationBuilder, Parameter, ParameterBuilder},
         request_body::RequestBodyBuilder,
+        schema::Type,
         security::SecurityRequirement,
     },
 };
@@ -17,7 +19,7 @@ use utoipa::{
 use super::{
     answer::{ACCEPTED, Answer, named, named_example},
     document::{BEARER, SERVICE},
-    headers,
+    headers, parameters,
     problems::{self, Answered},
 };
 use crate::problem::{
@@ -166,6 +168,17 @@ impl Description {
     pub fn parameter(mut self, name: &'static str, parameter: ParameterBuilder) -> Self {
         self.parameters.push((name, parameter.build()));
         self
+    }
+
+    /// It is answered 304 to whoever knows it already.
+    pub fn unless_known(self) -> Self {
+        let tags = ObjectBuilder::new().schema_type(Type::String);
+        let known = "The ETag of what is known already.";
+        self.parameter(
+            "IfNoneMatch",
+            parameters::in_header("If-None-Match", tags, known),
+        )
+        .answer(Answer::empty(StatusCode::NOT_MODIFIED, "It is what If-None-Match says.").etag())
     }
 
     /// It takes a body, and refuses what is none.

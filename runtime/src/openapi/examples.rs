@@ -14,6 +14,13 @@ pub const PASSWORD: &str = "correct horse battery staple";
 /// The one that she takes later.
 pub const NEW_PASSWORD: &str = "a longer horse, a better battery";
 
+/// The events of her order's first versions.
+const EVENT_IDS: [&str; 2] = [
+    "c2b3c9fc-4d0a-5d0e-9b0a-7d6f4b8f5a11",
+    "7f6d1f0e-0d54-5a5c-8b3e-1d5b0c6f9a42",
+];
+/// The request behind them, as every request of the examples is called.
+pub const REQUEST_ID: &str = "018f5c3e-52d1-7c3f-9d55-6f2f3c1a0b77";
 /// When each version of Ada's record came to be.
 const USER_CHANGED_AT: [&str; 3] = [
     "2026-11-22T21:31:55.201417Z",
@@ -79,6 +86,43 @@ pub fn order(now: OrderNow) -> Value {
         "created_at": ORDER_CHANGED_AT.first(),
         "updated_at": ORDER_CHANGED_AT.get(version),
     })
+}
+
+/// What has happened to her order up to its second version.
+pub fn order_history() -> Value {
+    let (created, replaced) = (order(OrderNow::Created), order(OrderNow::Replaced));
+    let fields = [
+        "status",
+        "currency",
+        "lines",
+        "total",
+        "shipping_address",
+        "note",
+        "attributes",
+    ];
+    let change = |now: &Value, before: Option<&Value>| -> Value {
+        let changed =
+            |field: &&str| before.is_none_or(|before| before.get(*field) != now.get(*field));
+        let changes = fields.into_iter().filter(changed).map(|field| {
+            let from = before.and_then(|before| before.get(field));
+            (
+                field.to_owned(),
+                json!({"from": from, "to": now.get(field)}),
+            )
+        });
+        let version = now.get("version");
+        json!({
+            "version": version,
+            "event": if before.is_none() { "order_created" } else { "order_updated" },
+            "event_id": if before.is_none() { EVENT_IDS[0] } else { EVENT_IDS[1] },
+            "at": now.get("updated_at"),
+            "actor": {"role": "user", "id": USER_ID},
+            "correlation_id": REQUEST_ID,
+            "reason": null,
+            "changes": changes.collect::<serde_json::Map<_, _>>(),
+        })
+    };
+    json!([change(&created, None), change(&replaced, Some(&created))])
 }
 
 /// Where her order is sent to.

@@ -5,7 +5,7 @@ use utoipa::openapi::{
     path::{Parameter, ParameterBuilder, ParameterIn},
 };
 
-use super::schema;
+use super::{examples, schema};
 use crate::consistency::CONSISTENCY_TOKEN_PATTERN;
 
 /// An entity tag of ours.
@@ -76,7 +76,7 @@ pub fn of_every_request() -> [(&'static str, Parameter); 2] {
         schema::formatted(KnownFormat::Uuid, ""),
         "A name for the request. It is logged, recorded with the events, and returned. Anything but a UUID is replaced.",
     )
-    .example(Some("018f5c3e-52d1-7c3f-9d55-6f2f3c1a0b77".into()));
+    .example(Some(examples::REQUEST_ID.into()));
     let traceparent = in_header(
         "traceparent",
         schema::pattern("^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", ""),

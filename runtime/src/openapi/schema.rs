@@ -54,6 +54,11 @@ pub fn integer(min: usize, max: usize, description: &str) -> ObjectBuilder {
         .description(Some(description))
 }
 
+/// Any JSON value.
+pub fn anything() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(SchemaType::AnyValue)
+}
+
 /// `true` or `false`.
 pub fn boolean(description: &str) -> ObjectBuilder {
     ObjectBuilder::new()

@@ -37,12 +37,17 @@ impl Read {
     }
 }
 
-/// With everything decoded, as the read models get it.
-pub async fn feed(kafka: &KafkaSettings, schemas: &Arc<Schemas>) -> anyhow::Result<Read> {
+/// With everything decoded, as the read models get it, by so many threads.
+pub async fn feed(
+    kafka: &KafkaSettings,
+    schemas: &Arc<Schemas>,
+    threads: u16,
+) -> anyhow::Result<Read> {
     let ends = end_positions(kafka, Topic::Orders).await?;
     let mut open: BTreeSet<u16> = ends.keys().copied().collect();
     let begun = Instant::now();
-    let mut feed = Feed::start(kafka, Arc::clone(schemas), Topic::Orders, BTreeMap::new()).await?;
+    let (schemas, from) = (Arc::clone(schemas), BTreeMap::new());
+    let mut feed = Feed::start_wide(kafka, schemas, Topic::Orders, from, threads).await?;
     let mut events = 0;
     while !open.is_empty() {
         let (partition, position) = match feed.next().await? {

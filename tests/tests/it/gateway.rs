@@ -1,18 +1,19 @@
 //! The gateway and the services behind it: what it says when one of them is away, and how it goes on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use end_to_end::{
     alone, beside_others,
     doors::{Ask, Door},
-    environment, eventually,
+    environment::{self, query_url},
+    eventually,
     gateway::{OwnGateway, free_address, service_that_hangs_up},
     grpc::{problem_name, signed, through},
     http::{Answer, call, command, query},
     nodes::{TAKEN_OVER_WITHIN, nodes},
     orders::order_request,
     people::{registered_user, registration, unique, unique_email},
-    stack::{BACK_WITHIN, current_environment, recovers, stack},
+    stack::{BACK_WITHIN, current_environment, ready, recovers, stack},
     workload::Workload,
 };
 use proto::v1::{self, order_service_client::OrderServiceClient};
@@ -280,22 +281,24 @@ async fn failed_orders() -> Vec<String> {
 
 #[test]
 fn a_query_may_wait_half_a_minute_for_its_point() {
-    beside_others(async {
+    alone(async {
         let user = registered_user().await;
+        stack(&["pause", "mongodb"]).await;
         let token = user.creates(&order_request()).await.consistency_token();
-        let (topic, rest) = token.split_once('-').unwrap();
-        let (partition, offset) = rest.split_once('-').unwrap();
-        let far = offset.parse::<u64>().unwrap() + 1_000_000;
-        let never = format!("{topic}-{partition}-{far}");
         let asked = user
             .query("/orders")
-            .after(&never)
+            .after(&token)
             .header("prefer", "wait=30");
-        asked
-            .patient()
-            .send()
-            .await
-            .problem(503, "not-yet-consistent");
+        let begun = Instant::now();
+        let answer = asked.patient().send().await;
+        stack(&["resume", "mongodb"]).await;
+        answer.problem(503, "not-yet-consistent");
+        assert!(
+            begun.elapsed() >= Duration::from_secs(29),
+            "{:?}",
+            begun.elapsed()
+        );
+        ready(&query_url()).await;
     });
 }
 

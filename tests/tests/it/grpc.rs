@@ -565,6 +565,7 @@ fn a_call_waits_no_longer_than_its_deadline() {
                 seconds: 15,
                 nanos: 0,
             }),
+            as_of: None,
         };
         let mut request = signed(never.clone(), Some(&user.token));
         request.set_timeout(Duration::from_millis(300));

@@ -25,6 +25,7 @@ mod order_of_checks;
 mod passwords;
 mod personal_data;
 mod queries;
+mod read_side;
 mod refusals;
 mod reload;
 mod rights;

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use end_to_end::{
-    beside_others,
+    alone, beside_others,
     environment::query_url,
     http::Answer,
     orders::{order_of, order_request},
     people::{User, registered_user},
+    stack::{ready, stack},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -81,21 +82,46 @@ fn a_list_follows_writes_too() {
 
 #[test]
 fn a_point_that_is_not_reached_in_time_is_never_answered_with_something_older() {
+    alone(async {
+        let user = registered_user().await;
+        stack(&["pause", "mongodb"]).await;
+        let token = user.creates(&order_request()).await.consistency_token();
+        let begun = Instant::now();
+        let call = user.query("/orders").after(&token);
+        let answer = call.header("prefer", "wait=1").send().await;
+        let took = begun.elapsed();
+        stack(&["resume", "mongodb"]).await;
+        answer.problem(503, "not-yet-consistent");
+        assert!(
+            (Duration::from_millis(900)..Duration::from_secs(4)).contains(&took),
+            "{took:?}"
+        );
+        let call = user.query("/orders").after(&token);
+        call.header("prefer", "wait=30")
+            .patient()
+            .send()
+            .await
+            .is(200);
+        ready(&query_url()).await;
+    });
+}
+
+#[test]
+fn a_point_that_the_log_has_not_reached_is_no_token() {
     beside_others(async {
         let user = registered_user().await;
         let token = user.creates(&order_request()).await.consistency_token();
-        for (path, token) in [("/orders", &token), ("/users/me", &user.consistency_token)] {
+        let users = &user.consistency_token;
+        for (path, token) in [
+            ("/orders", in_the_future(&token)),
+            ("/users/me", in_the_future(users)),
+            ("/orders", "orders-999-0".to_owned()),
+        ] {
             let begun = Instant::now();
-            let call = user
-                .query(path)
-                .after(&in_the_future(token))
-                .header("prefer", "wait=1");
-            call.send().await.problem(503, "not-yet-consistent");
-            let took = begun.elapsed();
-            assert!(
-                (Duration::from_millis(900)..Duration::from_secs(4)).contains(&took),
-                "{took:?}"
-            );
+            let call = user.query(path).after(&token).header("prefer", "wait=30");
+            let answer = call.send().await;
+            answer.problem(400, "invalid-consistency-token");
+            assert!(begun.elapsed() < Duration::from_secs(5), "{token}");
         }
     });
 }

@@ -1,0 +1,156 @@
+//! What has happened to each order, and where the log has it: the index that its history is read by. One small document for
+//! each event, so that an order may have any number of them.
+
+use std::ops::RangeInclusive;
+
+use events::{EventType, OrderEvent, StreamVersion, ids::OrderId, timestamp::Timestamp};
+use futures_util::TryStreamExt;
+use mongodb::{
+    Collection,
+    bson::{Document, RawDocumentBuf, doc, rawdoc},
+};
+
+use super::{
+    fold::type_of,
+    store::{OrderStore, QUERY_TIME_MAX},
+};
+use crate::{
+    fold::{Advance, Round},
+    model::Generation,
+    store::StoreError,
+};
+
+/// One event of an order, and where in its partition the log has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// The version that the order had then.
+    pub version: StreamVersion,
+    /// What happened.
+    pub event: EventType,
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub offset: i64,
+}
+
+/// The collection of a generation.
+pub(super) fn storage(generation: Generation) -> String {
+    format!("order_events_{generation}")
+}
+
+/// The steps that a round adds, as far as each partition comes.
+pub(super) fn of_round(round: &Round<OrderEvent>, advances: &[Advance]) -> Vec<RawDocumentBuf> {
+    let mut steps = Vec::new();
+    for (partition, part) in round {
+        let advance = advances.iter().find(|each| each.partition == *partition);
+        let to = advance.map_or(part.from, |advance| advance.to);
+        let facts = part.facts.iter().filter(|fact| fact.offset < to);
+        steps.extend(facts.map(|fact| {
+            let order = fact.event.stream_id().to_string();
+            rawdoc! {
+                "_id": { "order": order, "version": stored(fact.version) },
+                "event": type_of(&fact.event).name(),
+                "at_micros": fact.event.occurred_at().micros(),
+                "offset": fact.offset,
+            }
+        }));
+    }
+    steps
+}
+
+fn stored(version: StreamVersion) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+impl OrderStore {
+    pub(super) fn step_collection(&self, generation: Generation) -> Collection<RawDocumentBuf> {
+        self.database.collection(&storage(generation))
+    }
+
+    /// The steps to these versions of an order, in order. One that is missing is damage.
+    pub async fn steps(
+        &self,
+        generation: Generation,
+        order: OrderId,
+        versions: RangeInclusive<StreamVersion>,
+    ) -> Result<Vec<Step>, StoreError> {
+        let wanted = between(order, *versions.start(), *versions.end());
+        let found = self
+            .collection_of_steps(generation)
+            .find(wanted)
+            .sort(doc! { "_id": 1 })
+            .max_time(QUERY_TIME_MAX)
+            .await?;
+        let found: Vec<Document> = found.try_collect().await?;
+        let steps: Vec<Step> = found.iter().map(parse).collect::<Result<_, _>>()?;
+        if steps.iter().map(|step| step.version).eq(versions) {
+            return Ok(steps);
+        }
+        Err(StoreError::Damaged(format!("the history of order {order}")))
+    }
+
+    /// The last step of an order up to a version that is of one of these types.
+    pub async fn last_step(
+        &self,
+        generation: Generation,
+        order: OrderId,
+        upto: StreamVersion,
+        types: &[EventType],
+    ) -> Result<Step, StoreError> {
+        let mut wanted = between(order, 1, upto);
+        let names: Vec<&str> = types.iter().map(|each| each.name()).collect();
+        wanted.insert("event", doc! { "$in": names });
+        let last = self.last_of(generation, wanted).await?;
+        last.ok_or_else(|| StoreError::Damaged(format!("the history of order {order}")))
+    }
+
+    /// The last step of an order up to a time, if it was there.
+    pub async fn step_at(
+        &self,
+        generation: Generation,
+        order: OrderId,
+        upto: StreamVersion,
+        time: Timestamp,
+    ) -> Result<Option<Step>, StoreError> {
+        let mut wanted = between(order, 1, upto);
+        wanted.insert("at_micros", doc! { "$lte": time.micros() });
+        self.last_of(generation, wanted).await
+    }
+
+    async fn last_of(
+        &self,
+        generation: Generation,
+        wanted: Document,
+    ) -> Result<Option<Step>, StoreError> {
+        let found = self
+            .collection_of_steps(generation)
+            .find_one(wanted)
+            .sort(doc! { "_id": -1 })
+            .max_time(QUERY_TIME_MAX)
+            .await?;
+        found.as_ref().map(parse).transpose()
+    }
+
+    fn collection_of_steps(&self, generation: Generation) -> Collection<Document> {
+        self.database.collection(&storage(generation))
+    }
+}
+
+/// The steps of an order between two versions, these included: a range of the index of `_id`.
+fn between(order: OrderId, from: StreamVersion, to: StreamVersion) -> Document {
+    let id = |version| doc! { "order": order.to_string(), "version": stored(version) };
+    doc! { "_id": { "$gte": id(from), "$lte": id(to) } }
+}
+
+fn parse(document: &Document) -> Result<Step, StoreError> {
+    let read = || {
+        let id = document.get_document("_id").ok()?;
+        Some(Step {
+            version: id.get_i64("version").ok()?.try_into().ok()?,
+            event: document.get_str("event").ok()?.parse().ok()?,
+            at: Timestamp::from_micros(document.get_i64("at_micros").ok()?),
+            offset: document.get_i64("offset").ok()?,
+        })
+    };
+    read().ok_or_else(|| StoreError::Damaged(format!("a step of an order: {document}")))
+}
