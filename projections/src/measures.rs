@@ -14,6 +14,7 @@ const EVENTS: &str = "projections_events_total";
 const ROUND: &str = "projections_round_duration_seconds";
 const HALTED: &str = "projections_halted_partitions";
 const WAIT: &str = "projections_query_wait_seconds";
+const LOOKUP: &str = "projections_lookup_duration_seconds";
 const POSITION: &str = "projections_position";
 const LAG_EVENTS: &str = "projections_lag_events";
 const LAG_SECONDS: &str = "projections_lag_seconds";
@@ -33,6 +34,11 @@ pub fn enter() {
         WAIT,
         Unit::Seconds,
         "How long queries with a consistency token waited, by whether the read model got there in time."
+    );
+    describe_histogram!(
+        LOOKUP,
+        Unit::Seconds,
+        "How long reading events of one order from the log took, for its history or a former state, by outcome."
     );
     for (name, meaning) in [
         (
@@ -75,6 +81,9 @@ pub fn enter() {
     for outcome in ["reached", "not_reached"] {
         drop(histogram!(WAIT, "outcome" => outcome));
     }
+    for outcome in ["found", "failed"] {
+        drop(histogram!(LOOKUP, "outcome" => outcome));
+    }
 }
 
 /// One round was written.
@@ -92,6 +101,12 @@ pub fn halted(model: Model, partitions: usize) {
 pub fn waited(is_reached: bool, took: Duration) {
     let outcome = if is_reached { "reached" } else { "not_reached" };
     histogram!(WAIT, "outcome" => outcome).record(took);
+}
+
+/// Events of an order were read from the log, or could not be.
+pub fn looked_up(is_found: bool, took: Duration) {
+    let outcome = if is_found { "found" } else { "failed" };
+    histogram!(LOOKUP, "outcome" => outcome).record(took);
 }
 
 /// How far the served generation is.

@@ -201,6 +201,7 @@ async fn begin<M: ReadModel>(
             say(format!(
                 "{begun} was begun and not finished: going on with it (--anew begins another)"
             ));
+            model.mend_generation(begun).await?;
             Ok(begun)
         }
         None => Ok(model.begin_generation().await?),

@@ -48,6 +48,11 @@ pub trait ReadModel: Clone + Send + Sync + 'static {
     fn generations(&self) -> impl Future<Output = Result<Vec<Known>, StoreError>> + Send;
     /// Begins a generation of this version, empty and without indexes for queries.
     fn begin_generation(&self) -> impl Future<Output = Result<Generation, StoreError>> + Send;
+    /// Makes what an interrupted beginning of a generation has left out.
+    fn mend_generation(
+        &self,
+        generation: Generation,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Makes the indexes that queries need.
     fn index(&self, generation: Generation) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// Makes `to` this version's live generation if `from` (or none) still is, and keeps `from` for so long.

@@ -256,7 +256,8 @@ pub(super) async fn begin(store: &OrderStore) -> Result<Generation, StoreError> 
     ))
 }
 
-async fn make(store: &OrderStore, generation: Generation) -> Result<(), StoreError> {
+/// Makes the collections and the checkpoint of a generation that was entered, as far as they are not there.
+pub(super) async fn make(store: &OrderStore, generation: Generation) -> Result<(), StoreError> {
     for name in storages(generation) {
         ignoring(
             store.database.create_collection(&name).await,

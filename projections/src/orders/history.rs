@@ -1,6 +1,8 @@
 //! What an order was, and what has happened to it: read from the log, at the places that the read model's index of the order
 //! names.
 
+use std::time::Instant;
+
 use event_log::{
     Recorded,
     lookup::{Lookup, LookupError},
@@ -16,7 +18,7 @@ use super::{
     steps::Step,
     store::OrderStore,
 };
-use crate::{model::Generation, store::StoreError};
+use crate::{measures, model::Generation, store::StoreError};
 
 /// A page that has come to so many bytes of events ends there.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -175,7 +177,10 @@ impl Archive<'_> {
             partition,
             offset: step.offset,
         });
-        let records = self.lookup.records(places.collect(), bytes_max).await?;
+        let begun = Instant::now();
+        let records = self.lookup.records(places.collect(), bytes_max).await;
+        measures::looked_up(records.is_ok(), begun.elapsed());
+        let records = records?;
         for (recorded, step) in records.iter().zip(steps) {
             let envelope = &recorded.envelope;
             let is_it = envelope.event.stream_id() == StreamId::Order(order.id)

@@ -389,6 +389,10 @@ impl ReadModel for OrderStore {
         generations::begin(self).await
     }
 
+    async fn mend_generation(&self, generation: Generation) -> Result<(), StoreError> {
+        generations::make(self, generation).await
+    }
+
     async fn index(&self, generation: Generation) -> Result<(), StoreError> {
         generations::index(self, generation).await
     }

@@ -350,6 +350,11 @@ impl ReadModel for UserStore {
         generations::begin(self).await
     }
 
+    async fn mend_generation(&self, _: Generation) -> Result<(), StoreError> {
+        // It is entered and made in one transaction: there is nothing to mend.
+        Ok(())
+    }
+
     async fn index(&self, generation: Generation) -> Result<(), StoreError> {
         generations::index(self, generation).await
     }

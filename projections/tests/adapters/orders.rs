@@ -3,7 +3,7 @@
 use events::{EventType, OrderEvent, ids::OrderId, order::OrderStep, timestamp::Timestamp};
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use projections::{
-    model::{FoldVersion, Generation, Known, Positions, Stage, outdated},
+    model::{FoldVersion, Generation, Known, Model, Positions, Stage, outdated},
     orders::{
         fold::Order,
         list::{AttributePath, OrderFilter, Sort, SortKey},
@@ -459,6 +459,34 @@ async fn a_swap_from_what_is_not_live_or_to_what_is_not_there_is_refused() {
         "{refused:?}"
     );
     assert_eq!(orders.store.live().await.unwrap(), second);
+}
+
+#[tokio::test]
+async fn a_generation_whose_beginning_was_interrupted_can_be_gone_on_with() {
+    let orders = Orders::fresh().await;
+    let begun = orders.store.begin_generation().await.unwrap();
+    // Killed after it was entered.
+    let left = doc! { "_id": begun.storage(Model::Orders) };
+    orders
+        .collection("checkpoints")
+        .delete_one(left)
+        .await
+        .unwrap();
+    let checkpoint = orders.store.checkpoint(begun).await;
+    assert!(
+        matches!(checkpoint, Err(StoreError::Gone(..))),
+        "{checkpoint:?}"
+    );
+    orders.store.mend_generation(begun).await.unwrap();
+    let events = round(0, 0, life());
+    orders.store.apply(begun, &events).await.unwrap();
+    let reached = orders.store.checkpoint(begun).await.unwrap();
+    orders.store.mend_generation(begun).await.unwrap();
+    assert_eq!(
+        orders.store.checkpoint(begun).await.unwrap(),
+        reached,
+        "nothing is begun anew"
+    );
 }
 
 #[tokio::test]
