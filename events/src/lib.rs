@@ -62,6 +62,11 @@ macro_rules! events {
             )+ }
 
             impl $stream {
+                /// The type of this event.
+                pub const fn event_type(&self) -> EventType {
+                    match self { $( Self::$variant(_) => EventType::$record, )+ }
+                }
+
                 /// The stream that this event belongs to.
                 pub fn stream_id(&self) -> StreamId {
                     match self { $( Self::$variant(fact) => fact.$subject.into(), )+ }

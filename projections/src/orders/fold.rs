@@ -77,10 +77,10 @@ impl<C: From<Contents> + Clone + Send + Sync + 'static> State for Order<C> {
         let mut order = match (state, event) {
             (Some(order), _) => order,
             (None, OrderEvent::Created(fact)) => return Ok(create(version, fact)),
-            (None, other) => return Err(Misfit::not_begun(type_of(other).name())),
+            (None, other) => return Err(Misfit::not_begun(other.event_type().name())),
         };
         match event {
-            OrderEvent::Created(_) => return Err(Misfit::begun_already(type_of(event).name())),
+            OrderEvent::Created(_) => return Err(Misfit::begun_already(event.event_type().name())),
             OrderEvent::Updated(_) | OrderEvent::StatusChanged(_) | OrderEvent::Cancelled(_) => {
                 if let Some(contents) = contents_after(event) {
                     order.contents = contents.into();
@@ -139,16 +139,6 @@ fn create<C: From<Contents>>(version: StreamVersion, fact: &OrderCreated) -> Ord
         version,
         created_at: fact.occurred_at,
         updated_at: fact.occurred_at,
-    }
-}
-
-/// The type of an order's event.
-pub const fn type_of(event: &OrderEvent) -> EventType {
-    match event {
-        OrderEvent::Created(_) => EventType::OrderCreated,
-        OrderEvent::Updated(_) => EventType::OrderUpdated,
-        OrderEvent::StatusChanged(_) => EventType::OrderStatusChanged,
-        OrderEvent::Cancelled(_) => EventType::OrderCancelled,
     }
 }
 

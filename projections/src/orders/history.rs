@@ -4,13 +4,12 @@
 use std::time::Instant;
 
 use event_log::{
-    Recorded,
     lookup::{Lookup, LookupError},
     record::Place,
 };
 use events::{
-    Event, EventType, OrderEvent, StreamVersion, Topic, ids::StreamId, partition::partition_of,
-    timestamp::Timestamp,
+    Envelope, EventType, Metadata, OrderEvent, StreamVersion, Topic, ids::StreamId,
+    partition::partition_of, timestamp::Timestamp,
 };
 
 use super::{
@@ -46,8 +45,10 @@ impl std::str::FromStr for AsOf {
 /// One event of an order, with what it was before and after.
 #[derive(Debug)]
 pub struct Change {
+    /// What is known about the event.
+    pub metadata: Metadata,
     /// The event.
-    pub recorded: Recorded,
+    pub event: OrderEvent,
     /// Before; `None` before it was created.
     pub before: Option<Order>,
     /// After.
@@ -112,8 +113,8 @@ impl Archive<'_> {
         wanted.dedup();
         let at = self.last(order, version, EventType::ALL).await?.at;
         let mut state = order.clone();
-        for recorded in self.records(order, &wanted, usize::MAX).await? {
-            after(&mut state, &recorded);
+        for (_, event) in self.events(order, &wanted, usize::MAX).await? {
+            after(&mut state, &event);
         }
         (state.version, state.updated_at) = (version, at);
         Ok(state)
@@ -149,14 +150,15 @@ impl Archive<'_> {
             .store
             .steps(self.generation, order.id, from + 1..=to)
             .await?;
-        let records = self.records(order, &wanted, PAGE_BYTES_MAX).await?;
-        let mut changes = Vec::with_capacity(records.len());
-        for recorded in records {
+        let events = self.events(order, &wanted, PAGE_BYTES_MAX).await?;
+        let mut changes = Vec::with_capacity(events.len());
+        for (metadata, event) in events {
             let mut state = before.clone().unwrap_or_else(|| order.clone());
-            after(&mut state, &recorded);
-            state.version = recorded.envelope.metadata.version;
+            after(&mut state, &event);
+            state.version = metadata.version;
             changes.push(Change {
-                recorded,
+                metadata,
+                event,
                 before: before.replace(state.clone()),
                 after: state,
             });
@@ -165,12 +167,12 @@ impl Archive<'_> {
     }
 
     /// The events of these steps, which are in order.
-    async fn records(
+    async fn events(
         &self,
         order: &Order,
         steps: &[Step],
         bytes_max: usize,
-    ) -> Result<Vec<Recorded>, PastError> {
+    ) -> Result<Vec<(Metadata, OrderEvent)>, PastError> {
         let partition = partition_of(order.id.to_string().as_bytes(), self.partitions);
         let places = steps.iter().map(|step| Place {
             topic: Topic::Orders,
@@ -180,48 +182,39 @@ impl Archive<'_> {
         let begun = Instant::now();
         let records = self.lookup.records(places.collect(), bytes_max).await;
         measures::looked_up(records.is_ok(), begun.elapsed());
-        let records = records?;
-        for (recorded, step) in records.iter().zip(steps) {
-            let envelope = &recorded.envelope;
-            let is_it = envelope.event.stream_id() == StreamId::Order(order.id)
-                && envelope.metadata.version == step.version;
-            if !is_it {
+        let events = records?.into_iter().zip(steps).map(|(recorded, step)| {
+            let Envelope { metadata, event } = recorded.envelope;
+            match OrderEvent::try_from(event) {
+                Ok(event)
+                    if event.stream_id() == StreamId::Order(order.id)
+                        && metadata.version == step.version =>
+                {
+                    Ok((metadata, event))
+                }
                 // The index was made from another log.
-                return Err(LookupError::Missing(recorded.place).into());
+                Ok(_) | Err(_) => Err(LookupError::Missing(recorded.place).into()),
             }
-        }
-        Ok(records)
+        });
+        events.collect()
     }
 }
 
 /// Takes over what an event says.
-fn after(order: &mut Order, recorded: &Recorded) {
-    let Ok(event) = OrderEvent::try_from(recorded.envelope.event.clone()) else {
-        return;
-    };
-    if let Some(contents) = contents_after(&event) {
+fn after(order: &mut Order, event: &OrderEvent) {
+    if let Some(contents) = contents_after(event) {
         order.contents = contents;
     }
-    if let Some(status) = status_after(&event) {
+    if let Some(status) = status_after(event) {
         order.status = status;
     }
 }
 
 /// The reason that an event gives, where it can give one.
-pub fn reason(event: &Event) -> Option<&str> {
+pub fn reason(event: &OrderEvent) -> Option<&str> {
     match event {
-        Event::OrderStatusChanged(fact) => fact.reason.as_deref(),
-        Event::OrderCancelled(fact) => fact.reason.as_deref(),
-        Event::OrderCreated(_)
-        | Event::OrderUpdated(_)
-        | Event::UserRegistered(_)
-        | Event::UserProfileUpdated(_)
-        | Event::UserPasswordChanged(_)
-        | Event::UserEmailChanged(_)
-        | Event::UserRoleChanged(_)
-        | Event::UserErased(_)
-        | Event::UserEmailClaimed(_)
-        | Event::UserEmailReleased(_) => None,
+        OrderEvent::StatusChanged(fact) => fact.reason.as_deref(),
+        OrderEvent::Cancelled(fact) => fact.reason.as_deref(),
+        OrderEvent::Created(_) | OrderEvent::Updated(_) => None,
     }
 }
 

@@ -88,10 +88,12 @@ impl<S: From<Sealed> + Clone + Send + Sync + 'static> State for User<S> {
         let mut user = match (state, event) {
             (Some(user), _) => user,
             (None, UserEvent::Registered(fact)) => return Ok(register(version, fact)),
-            (None, other) => return Err(Misfit::not_begun(name_of(other))),
+            (None, other) => return Err(Misfit::not_begun(other.event_type().name())),
         };
         match event {
-            UserEvent::Registered(_) => return Err(Misfit::begun_already(name_of(event))),
+            UserEvent::Registered(_) => {
+                return Err(Misfit::begun_already(event.event_type().name()));
+            }
             UserEvent::ProfileUpdated(fact) => {
                 user.name = Some(fact.name.clone().into());
                 user.phone = fact.phone.clone().map(S::from);
@@ -133,18 +135,6 @@ fn register<S: From<Sealed>>(version: StreamVersion, fact: &UserRegistered) -> U
         version,
         created_at: fact.occurred_at,
         updated_at: fact.occurred_at,
-    }
-}
-
-const fn name_of(event: &UserEvent) -> &'static str {
-    use events::EventType;
-    match event {
-        UserEvent::Registered(_) => EventType::UserRegistered.name(),
-        UserEvent::ProfileUpdated(_) => EventType::UserProfileUpdated.name(),
-        UserEvent::PasswordChanged(_) => EventType::UserPasswordChanged.name(),
-        UserEvent::EmailChanged(_) => EventType::UserEmailChanged.name(),
-        UserEvent::RoleChanged(_) => EventType::UserRoleChanged.name(),
-        UserEvent::Erased(_) => EventType::UserErased.name(),
     }
 }
 
