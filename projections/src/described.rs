@@ -4,7 +4,7 @@ use runtime::{
     openapi::{Description, Endpoint, parameters, schema},
     problem::{INVALID, INVALID_CONSISTENCY_TOKEN, INVALID_CURSOR, NOT_YET_CONSISTENT, UNREADABLE},
 };
-use utoipa::openapi::{ObjectBuilder, Type, path::ParameterBuilder};
+use utoipa::openapi::{KnownFormat, ObjectBuilder, Type, path::ParameterBuilder};
 
 use crate::{
     orders,
@@ -55,6 +55,12 @@ pub fn fields(known: &[&str]) -> ParameterBuilder {
     let schema = schema::pattern("^[a-z_]+(,[a-z_]+)*$", "Names with commas between them.");
     let meaning = format!("Only these members of each item, of: {}.", known.join(", "));
     parameters::in_query("fields", schema, meaning)
+}
+
+/// A parameter that is a time.
+pub fn time(name: &str, meaning: &str) -> ParameterBuilder {
+    let schema = schema::formatted(KnownFormat::DateTime, "A time.");
+    parameters::in_query(name, schema, meaning)
 }
 
 /// A query that is answered page by page.

@@ -1,10 +1,12 @@
 //! `fields`: the members that a client wants of each item, and no others.
 
-use runtime::problem::Problem;
+use std::collections::HashMap;
+
+use runtime::{problem::Problem, representation::NotShown};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::query::Parameters;
+use crate::{queries::not_shown, query::Parameters};
 
 /// What is wanted of each item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,19 +29,21 @@ impl Fields {
         }))
     }
 
+    /// What is wanted of each of `items`.
+    pub fn of_items<T: Serialize>(&self, items: Vec<T>) -> Result<Vec<Selected<T>>, Problem> {
+        items.into_iter().map(|item| self.of_item(item)).collect()
+    }
+
     /// What is wanted of `item`.
     pub fn of_item<T: Serialize>(&self, item: T) -> Result<Selected<T>, Problem> {
         let Some(wanted) = &self.0 else {
             return Ok(Selected::Whole(item));
         };
         // By way of its text, so that nothing is read into numbers and back.
-        let members = serde_json::value::to_raw_value(&item).and_then(|text| {
-            serde_json::from_str::<std::collections::HashMap<String, Box<RawValue>>>(text.get())
-        });
-        let mut members = members.map_err(|error| {
-            tracing::error!(%error, "an item has no members");
-            Problem::unavailable("what is stored cannot be shown", 1)
-        })?;
+        let members = serde_json::value::to_raw_value(&item)
+            .and_then(|text| serde_json::from_str::<HashMap<String, Box<RawValue>>>(text.get()));
+        let mut members =
+            members.map_err(|error| not_shown(error, NotShown::Damaged("members of an item")))?;
         let part = wanted
             .iter()
             .filter_map(|name| Some((*name, members.remove(*name)?)));

@@ -11,7 +11,7 @@ use crate::{
     fold::{Halt, Part, Round},
     measures,
     model::{Generation, Positions},
-    source::{Gathered, Log, Source},
+    source::{Extent, Gathered, Log, Source},
     store::{EventOf, ReadModel, StoreError, within},
     traced,
 };
@@ -45,30 +45,15 @@ pub struct Follower<M: ReadModel> {
 
 impl<M: ReadModel> Follower<M> {
     /// Goes on from the generation's checkpoint.
-    pub async fn open(model: &M, log: &Log, generation: Generation) -> Result<Self, FollowError> {
-        let checkpoint = within(ROUND_TIMEOUT_S, model.checkpoint(generation)).await?;
-        let source = Source::open(log, M::MODEL.topic(), checkpoint.clone()).await?;
-        Ok(Self::of(model, generation, source, checkpoint))
-    }
-
-    /// The same for a generation that is far behind.
-    pub async fn open_wide(
+    pub async fn open(
         model: &M,
         log: &Log,
         generation: Generation,
+        extent: Extent,
     ) -> Result<Self, FollowError> {
         let checkpoint = within(ROUND_TIMEOUT_S, model.checkpoint(generation)).await?;
-        let source = Source::open_wide(log, M::MODEL.topic(), checkpoint.clone()).await?;
-        Ok(Self::of(model, generation, source, checkpoint))
-    }
-
-    fn of(
-        model: &M,
-        generation: Generation,
-        source: Source<EventOf<M>>,
-        checkpoint: Positions,
-    ) -> Self {
-        Self {
+        let source = Source::open(log, M::MODEL.topic(), checkpoint.clone(), extent).await?;
+        Ok(Self {
             model: model.clone(),
             generation,
             source,
@@ -76,7 +61,7 @@ impl<M: ReadModel> Follower<M> {
             checkpoint,
             halts: BTreeMap::new(),
             events: 0,
-        }
+        })
     }
 
     /// Which generation is filled.

@@ -17,11 +17,16 @@ use proto::{
 use runtime::{
     auth::{Caller, TokenVerifier},
     grpc::MESSAGE_BYTES_MAX,
+    problem::Problem,
 };
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
-    orders::{self, answers::ATTRIBUTES, history::AsOf},
+    orders::{
+        self,
+        answers::{ATTRIBUTES, one_as_of},
+        history::AsOf,
+    },
     queries::{After, Queries},
     query::Parameters,
     users,
@@ -54,26 +59,9 @@ impl OrderService for ReadSide {
         let caller = Caller::of_call(&request, &self.tokens)?;
         let message = request.into_inner();
         let awaited = After::given(message.consistency_token.as_deref(), wait(message.wait))?;
-        let (queries, id) = (&self.queries, &message.id);
-        let as_of = message.as_of.map(|as_of| match as_of {
-            get_order_request::AsOf::AsOfVersion(version) => Ok(AsOf::Version(version)),
-            get_order_request::AsOf::AsOfTime(time) => text(&time).parse(),
-        });
-        let found = match as_of {
-            None => orders::answers::one(queries, caller, awaited, id).await?,
-            Some(Ok(as_of)) => {
-                orders::answers::one_as_of(queries, caller, awaited, id, as_of).await?
-            }
-            Some(Err(_)) => {
-                let mut wrong = Parameters::given(Vec::new());
-                wrong.refuse(
-                    "as_of_time",
-                    "invalid_value",
-                    "must be a time of the years 1 to 9999",
-                );
-                wrong.finish()?;
-                return Err(Status::internal("a time that is refused"));
-            }
+        let found = match as_of(message.as_of)? {
+            Some(as_of) => one_as_of(&self.queries, caller, awaited, &message.id, as_of).await?,
+            None => orders::answers::one(&self.queries, caller, awaited, &message.id).await?,
         };
         let order = Some(found.shown()?.into());
         Ok(Response::new(GetOrderResponse { order }))
@@ -185,6 +173,21 @@ fn parameters<const N: usize>(given: [(&str, Option<String>); N]) -> Parameters 
             .filter_map(|(name, value)| Some((name.to_owned(), value?)))
             .collect(),
     )
+}
+
+/// Which state of an order is meant, where it is not that of now.
+fn as_of(given: Option<get_order_request::AsOf>) -> Result<Option<AsOf>, Problem> {
+    match given {
+        None => Ok(None),
+        Some(get_order_request::AsOf::AsOfVersion(version)) => Ok(Some(AsOf::Version(version))),
+        Some(get_order_request::AsOf::AsOfTime(time)) => {
+            let mut given = parameters([("as_of_time", Some(text(&time)))]);
+            let wanted = "a time of the years 1 to 9999";
+            let time = given.optional("as_of_time", wanted, |text| text.parse().ok());
+            given.finish()?;
+            Ok(time.map(AsOf::Time))
+        }
+    }
 }
 
 /// How a role is called over HTTP; `None` where none is given. A number that means nothing stays one, and is refused.

@@ -58,6 +58,16 @@ impl Served {
         self.0.borrow().clone()
     }
 
+    /// Waits until another generation than `known` is served; `None` when the worker has ended.
+    pub async fn other_than(&mut self, known: Option<Generation>) -> Option<Generation> {
+        let is_other = |view: &Option<View>| {
+            let served = view.as_ref().map(|view| view.generation);
+            served.is_some() && served != known
+        };
+        let view = self.0.wait_for(is_other).await.ok()?;
+        view.as_ref().map(|view| view.generation)
+    }
+
     /// Waits until the read model reflects `token`.
     pub async fn reached(
         &mut self,
@@ -118,5 +128,16 @@ mod tests {
         assert_eq!(served.view().unwrap().generation, FIRST);
         live.tell(SECOND, &Positions::from([(0, 7), (3, 5)]));
         assert_eq!(served.view().unwrap().generation, SECOND);
+    }
+
+    #[tokio::test]
+    async fn another_generation_is_noticed() {
+        let (live, mut served) = channel();
+        live.tell(FIRST, &Positions::new());
+        assert_eq!(served.other_than(None).await, Some(FIRST));
+        let waiting = tokio::spawn(async move { served.other_than(Some(FIRST)).await });
+        live.tell(FIRST, &Positions::from([(0, 7)]));
+        live.tell(SECOND, &Positions::from([(0, 7)]));
+        assert_eq!(waiting.await.unwrap(), Some(SECOND));
     }
 }

@@ -35,10 +35,7 @@ const REGISTRY_ATTEMPTS_MAX: usize = 10;
 /// `projections rebuild`
 pub async fn rebuild(settings: &RebuildSettings) -> anyhow::Result<()> {
     let places = &settings.places;
-    let (log, pool) = (
-        log(places).await?,
-        postgres::pool(&places.postgres, APPLICATION),
-    );
+    let (log, pool) = (log(places).await?, pool(places));
     let plan = Plan {
         keep: settings.keep.duration(),
         anew: settings.anew,
@@ -62,10 +59,7 @@ async fn rebuild_one<M: ReadModel>(
 /// `projections prepare`
 pub async fn prepare(settings: &PrepareSettings) -> anyhow::Result<()> {
     let places = &settings.places;
-    let (log, pool) = (
-        log(places).await?,
-        postgres::pool(&places.postgres, APPLICATION),
-    );
+    let (log, pool) = (log(places).await?, pool(places));
     prepare_one(&users(places), &log, &pool).await?;
     prepare_one(&orders(places).await?, &log, &pool).await
 }
@@ -113,10 +107,7 @@ pub async fn cancel(settings: &CancelSettings) -> anyhow::Result<()> {
 /// `projections rollback`
 pub async fn rollback(settings: &RollbackSettings) -> anyhow::Result<()> {
     let (places, to, keep) = (&settings.places, settings.to, settings.keep.duration());
-    let (log, pool) = (
-        log(places).await?,
-        postgres::pool(&places.postgres, APPLICATION),
-    );
+    let (log, pool) = (log(places).await?, pool(places));
     let mut say = say(settings.model);
     match settings.model {
         Model::Users => rebuild::rollback(&users(places), &log, &pool, to, keep, &mut say).await?,
@@ -263,11 +254,12 @@ async fn newest<M: ReadModel>(model: &M, limit: u16) -> anyhow::Result<Vec<serde
     Ok(model.newest(model.live().await?, limit).await?)
 }
 
+fn pool(places: &Places) -> PgPool {
+    postgres::pool(&places.postgres, APPLICATION)
+}
+
 fn users(places: &Places) -> UserStore {
-    UserStore::new(
-        postgres::pool(&places.postgres, APPLICATION),
-        Names::default(),
-    )
+    UserStore::new(pool(places), Names::default())
 }
 
 async fn orders(places: &Places) -> anyhow::Result<OrderStore> {
@@ -281,27 +273,26 @@ async fn log(places: &Places) -> anyhow::Result<Log> {
         .install_default()
         .ok();
     let kafka = places.kafka.clone();
-    let mut backoff = Backoff::default();
-    for _ in 1..REGISTRY_ATTEMPTS_MAX {
-        match Schemas::load(&kafka).await {
-            Ok(schemas) => return with_partitions(kafka, schemas).await,
-            // It may have lost its database a moment ago.
-            Err(error @ RegistryError::Unreachable(_)) => {
-                eprintln!("projections: {error}; trying again");
-                tokio::time::sleep(backoff.next_pause()).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let schemas = Schemas::load(&kafka).await?;
-    with_partitions(kafka, schemas).await
-}
-
-async fn with_partitions(kafka: KafkaSettings, schemas: Arc<Schemas>) -> anyhow::Result<Log> {
+    let schemas = schemas(&kafka).await?;
     let partitions = partition_count(&kafka).await?;
     Ok(Log {
         kafka,
         schemas,
         partitions,
     })
+}
+
+async fn schemas(kafka: &KafkaSettings) -> Result<Arc<Schemas>, RegistryError> {
+    let mut backoff = Backoff::default();
+    for _ in 1..REGISTRY_ATTEMPTS_MAX {
+        match Schemas::load(kafka).await {
+            // It may have lost its database a moment ago.
+            Err(error @ RegistryError::Unreachable(_)) => {
+                eprintln!("projections: {error}; trying again");
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+            loaded => return loaded,
+        }
+    }
+    Schemas::load(kafka).await
 }

@@ -20,7 +20,7 @@ use crate::{
     lock::RebuildLock,
     model::{Generation, Known, Stage, has_reached, kept_last, outdated, unfinished},
     progress::Progress,
-    source::Log,
+    source::{Extent, Log},
     store::{ReadModel, StoreError},
     verify::{self, Report},
 };
@@ -58,7 +58,7 @@ pub async fn rebuild<M: ReadModel>(
         )),
     }
     let mut filling = Filling {
-        follower: Follower::open_wide(model, log, to).await?,
+        follower: Follower::open(model, log, to, Extent::Whole).await?,
         lock,
         kafka: &log.kafka,
     };
@@ -131,7 +131,7 @@ pub async fn rollback<M: ReadModel>(
     };
     say(format!("{from} is live; catching up with {to}"));
     let mut filling = Filling {
-        follower: Follower::open_wide(model, log, to).await?,
+        follower: Follower::open(model, log, to, Extent::Whole).await?,
         lock,
         kafka: &log.kafka,
     };

@@ -73,13 +73,13 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     let orders_lag = lag::report(
         orders.clone(),
         places.kafka.clone(),
-        orders_served,
+        orders_served.clone(),
         shutdown.clone(),
     );
     let kafka = places.kafka.clone();
     let users_lookout = users_lookout.run(Topic::Users, kafka.clone(), shutdown.clone());
     let orders_lookout = orders_lookout.run(Topic::Orders, kafka, shutdown.clone());
-    let orders_indexes = indexes::make(orders.clone(), shutdown.clone());
+    let orders_indexes = indexes::make(orders.clone(), orders_served, shutdown.clone());
     let users_kept = retention::keep(users.clone(), shutdown.clone());
     let orders_kept = retention::keep(orders.clone(), shutdown.clone());
     let log = LogOpener {

@@ -18,8 +18,24 @@ use crate::{
 /// Events gathered into one round, roughly: gathering stops with the batch that reaches it.
 const ROUND_EVENTS_MAX: usize = 4_000;
 
-/// Threads that read the log together where much of it is read.
-const WIDE_THREADS: u16 = 2;
+/// How much of the log there is to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Its end, as it grows.
+    Tail,
+    /// All of it, or much.
+    Whole,
+}
+
+impl Extent {
+    /// How many threads read it together.
+    const fn threads(self) -> u16 {
+        match self {
+            Self::Tail => 1,
+            Self::Whole => 2,
+        }
+    }
+}
 
 /// What is needed to read the log.
 #[derive(Clone)]
@@ -55,22 +71,13 @@ pub struct Gathered<E> {
 
 impl<E: TryFrom<Event>> Source<E> {
     /// Reads `topic` on from `from`.
-    pub async fn open(log: &Log, topic: Topic, from: Positions) -> Result<Self, LogError> {
-        Self::open_with(log, topic, from, 1).await
-    }
-
-    /// The same, as fast as the machine can: for whoever reads much.
-    pub async fn open_wide(log: &Log, topic: Topic, from: Positions) -> Result<Self, LogError> {
-        Self::open_with(log, topic, from, WIDE_THREADS).await
-    }
-
-    async fn open_with(
+    pub async fn open(
         log: &Log,
         topic: Topic,
         from: Positions,
-        threads: u16,
+        extent: Extent,
     ) -> Result<Self, LogError> {
-        let schemas = Arc::clone(&log.schemas);
+        let (schemas, threads) = (Arc::clone(&log.schemas), extent.threads());
         let feed = Feed::start_wide(&log.kafka, schemas, topic, from.clone(), threads).await?;
         Ok(Self {
             feed,

@@ -61,14 +61,16 @@ pub async fn status<M: ReadModel>(model: &M, kafka: &KafkaSettings) -> anyhow::R
         Err(StoreError::NotBuilt(..)) => None,
         Err(error) => return Err(error.into()),
     };
-    let checkpoint = match live {
-        Some(live) => model.checkpoint(live).await?,
-        None => Positions::new(),
-    };
+    let mut checkpoint = Positions::new();
     let mut generations = Vec::new();
     for known in model.generations().await? {
         match model.checkpoint(known.generation).await {
-            Ok(positions) => generations.push(Filled::of(known, &positions, &end)),
+            Ok(positions) => {
+                generations.push(Filled::of(known, &positions, &end));
+                if live == Some(known.generation) {
+                    checkpoint = positions;
+                }
+            }
             // Dropped just now, or what a late writer left.
             Err(StoreError::Gone(..)) => {}
             Err(error) => return Err(error.into()),

@@ -5,7 +5,6 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    ops::ControlFlow,
 };
 
 use anyhow::{Context, bail};
@@ -17,7 +16,7 @@ use crate::{
     fold::{Digested, Fact, State, step},
     model::{Generation, Positions, has_reached},
     progress::done,
-    source::{Gathered, Log, Source},
+    source::{Extent, Gathered, Log, Source},
     store::{EventOf, ReadModel},
 };
 
@@ -68,6 +67,9 @@ impl Report {
     }
 }
 
+/// Times as many parts as before are tried next at most.
+const PARTS_TIMES_MAX: u64 = 100;
+
 /// A part of the streams, by the hash of their ids.
 #[derive(Debug, Clone, Copy)]
 struct Part {
@@ -79,6 +81,12 @@ impl Part {
     fn holds(self, stream: &StreamId) -> bool {
         let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(stream);
         hash % self.of.max(1) == self.number
+    }
+
+    /// How many parts may do where this did not fit when `done` of `all` records were read: at least twice as many.
+    fn more(self, done: u64, all: u64) -> u64 {
+        let wanted = self.of.saturating_mul(all).div_ceil(done.max(1));
+        wanted.clamp(self.of * 2, self.of * PARTS_TIMES_MAX)
     }
 }
 
@@ -93,12 +101,19 @@ pub async fn verify<M: ReadModel>(
     let mut parts = 1;
     // With more parts from the beginning, until each fits.
     loop {
-        let report = verify_parts(model, log, generation, &checkpoint, parts).await?;
-        match report {
-            ControlFlow::Break(report) => return Ok(report),
-            ControlFlow::Continue(wanted) => parts = wanted,
+        match verify_parts(model, log, generation, &checkpoint, parts).await? {
+            Attempt::Done(report) => return Ok(report),
+            Attempt::Parts(wanted) => parts = wanted,
         }
     }
+}
+
+/// What came of an attempt to do with so many parts.
+enum Attempt<T> {
+    /// Each fitted.
+    Done(T),
+    /// One did not; so many may.
+    Parts(u64),
 }
 
 async fn verify_parts<M: ReadModel>(
@@ -107,18 +122,13 @@ async fn verify_parts<M: ReadModel>(
     generation: Generation,
     checkpoint: &Positions,
     parts: u64,
-) -> anyhow::Result<ControlFlow<Report, u64>> {
+) -> anyhow::Result<Attempt<Report>> {
     let mut report = Report::new(checkpoint.clone());
     for number in 0..parts {
         let part = Part { number, of: parts };
-        let folded = fold_log::<M>(log, checkpoint, part).await?;
-        let (mut expected, events) = match folded {
-            ControlFlow::Continue(folded) => folded,
-            // At least twice as many: that many do not fit, whatever else there is.
-            ControlFlow::Break(share) => {
-                let wanted = (parts as f64 / share.max(0.01)).ceil() as u64;
-                return Ok(ControlFlow::Continue(wanted.max(parts * 2)));
-            }
+        let (mut expected, events) = match fold_log::<M>(log, checkpoint, part).await? {
+            Attempt::Done(folded) => folded,
+            Attempt::Parts(wanted) => return Ok(Attempt::Parts(wanted)),
         };
         report.events += events;
         let mut ahead = HashMap::new();
@@ -135,22 +145,22 @@ async fn verify_parts<M: ReadModel>(
             report.events += compare_ahead::<M>(&mut report, log, from, expected, ahead).await?;
         }
     }
-    Ok(ControlFlow::Break(report))
+    Ok(Attempt::Done(report))
 }
 
 type Folded<D> = (HashMap<StreamId, D>, u64);
 
 /// The states that the log says the streams of a part have at `until`, and how many events that took; it breaks off when
-/// they are too many, with the share of the log that was read.
+/// they are too many.
 async fn fold_log<M: ReadModel>(
     log: &Log,
     until: &Positions,
     part: Part,
-) -> anyhow::Result<ControlFlow<f64, Folded<M::Digest>>> {
+) -> anyhow::Result<Attempt<Folded<M::Digest>>> {
     let mut states = HashMap::new();
     let mut events = 0;
     let mut source: Source<EventOf<M>> =
-        Source::open_wide(log, M::MODEL.topic(), Positions::new()).await?;
+        Source::open(log, M::MODEL.topic(), Positions::new(), Extent::Whole).await?;
     while !has_reached(source.reached(), until) {
         let Gathered {
             round, undecodable, ..
@@ -171,10 +181,12 @@ async fn fold_log<M: ReadModel>(
         }
         if states.len() > STREAMS_TOGETHER_MAX {
             let (done, all) = (done(source.reached(), until), until.values().sum::<i64>());
-            return Ok(ControlFlow::Break(done as f64 / all.max(1) as f64));
+            return Ok(Attempt::Parts(
+                part.more(done.unsigned_abs(), all.unsigned_abs()),
+            ));
         }
     }
-    Ok(ControlFlow::Continue((states, events)))
+    Ok(Attempt::Done((states, events)))
 }
 
 fn fold_one<M: ReadModel>(
@@ -249,7 +261,8 @@ async fn compare_ahead<M: ReadModel>(
 ) -> anyhow::Result<u64> {
     let ends = end_positions(&log.kafka, M::MODEL.topic()).await?;
     let mut events = 0;
-    let mut source: Source<EventOf<M>> = Source::open(log, M::MODEL.topic(), checkpoint).await?;
+    let mut source: Source<EventOf<M>> =
+        Source::open(log, M::MODEL.topic(), checkpoint, Extent::Tail).await?;
     while !ahead.is_empty() && !has_reached(source.reached(), &ends) {
         let Gathered {
             round, undecodable, ..
@@ -378,6 +391,20 @@ mod tests {
         let (report, ahead) = compared(log, stored);
         assert!(report.is_equal());
         assert_eq!(ahead.len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_tried_in_as_many_parts_as_may_do() {
+        let part = Part { number: 0, of: 2 };
+        for (done, all, parts) in [
+            (50, 100, 4),
+            (30, 100, 7),
+            (99, 100, 4),
+            (0, 100, 200),
+            (0, 0, 4),
+        ] {
+            assert_eq!(part.more(done, all), parts, "{done} of {all}");
+        }
     }
 
     #[test]

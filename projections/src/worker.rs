@@ -19,7 +19,7 @@ use crate::{
     live::Live,
     measures,
     settings::Places,
-    source::Log,
+    source::{Extent, Log},
     store::{ReadModel, StoreError, within},
 };
 
@@ -148,7 +148,7 @@ impl<M: ReadModel> Worker<M> {
     async fn follow(&self, log: &Log, shutdown: &CancellationToken) -> Result<(), FollowError> {
         let generation = within(QUESTION_TIMEOUT_S, self.model.live()).await?;
         within(QUESTION_TIMEOUT_S, self.model.mend_view()).await?;
-        let mut follower = Follower::open(&self.model, log, generation).await?;
+        let mut follower = Follower::open(&self.model, log, generation, Extent::Tail).await?;
         // Another process may have got further: queries here need not wait for a round of our own.
         self.live.tell(generation, follower.positions());
         tracing::info!(model = M::MODEL.name(), generation = generation.0, positions = ?follower.positions(), "following the log");

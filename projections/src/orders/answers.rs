@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use event_log::Recorded;
 use events::{
     currency::Currency,
     ids::{OrderId, UserId},
@@ -141,12 +140,11 @@ fn shown_change<'a>(
     change: &'a Change,
     key: Option<&DataKey>,
 ) -> Result<representation::OrderChange<'a>, Problem> {
-    let Recorded { envelope, .. } = &change.recorded;
     let before = change.before.as_ref().map(stored);
     representation::OrderChange::of(
-        &envelope.metadata,
-        envelope.event.event_type(),
-        reason(&envelope.event),
+        &change.metadata,
+        change.event.event_type(),
+        reason(&change.event),
         before.as_ref(),
         &stored(&change.after),
         key,
@@ -313,6 +311,35 @@ fn filter(
         .optional("q", &wanted, words::of_search)
         .unwrap_or_default();
     let sort = parameters.optional("sort", &Sort::NAMES.join(", "), Sort::named);
+    let by = match total_min.or(total_max) {
+        Some(_) => SortKey::Total,
+        None => SortKey::CreatedAt,
+    };
+    let default = Sort {
+        by,
+        ..Sort::default()
+    };
+    let filter = OrderFilter {
+        customer_id,
+        status,
+        created_from,
+        created_to,
+        currency,
+        total_min,
+        total_max,
+        words,
+        attributes: attributes(parameters, path),
+        sort: sort.unwrap_or(default),
+    };
+    refuse_what_no_index_leads_through(parameters, &filter);
+    filter
+}
+
+/// What is asked for of attributes, each path once and in order.
+fn attributes(
+    parameters: &mut Parameters,
+    path: impl Fn(&str) -> Option<AttributePath>,
+) -> Vec<(AttributePath, String)> {
     let mut attributes = Vec::new();
     for (name, value) in parameters.below(ATTRIBUTES) {
         match path(&name) {
@@ -325,52 +352,34 @@ fn filter(
         if let [(path, _), (next, _)] = pair
             && path == next
         {
-            parameters.refuse(
-                &format!("{ATTRIBUTES}{path}"),
-                "repeated",
-                "must be given once",
-            );
+            let name = format!("{ATTRIBUTES}{path}");
+            parameters.refuse(&name, "repeated", "must be given once");
         }
     }
-    let is_by_total = total_min.is_some() || total_max.is_some();
-    let default = Sort {
-        by: if is_by_total {
-            SortKey::Total
-        } else {
-            SortKey::CreatedAt
-        },
-        ..Sort::default()
-    };
-    let sort = sort.unwrap_or(default);
-    // Each list walks an index, and none leads through orders of several currencies, or of several words, by total.
-    if sort.by == SortKey::Total && currency.is_none() {
+    attributes
+}
+
+/// Each list walks an index, and none leads through orders of several currencies, or of several words, by total.
+fn refuse_what_no_index_leads_through(parameters: &mut Parameters, filter: &OrderFilter) {
+    let is_sorted_by_total = filter.sort.by == SortKey::Total;
+    let has_totals = filter.total_min.is_some() || filter.total_max.is_some();
+    let is_found_otherwise = !(filter.words.is_empty() && filter.attributes.is_empty());
+    if is_sorted_by_total && filter.currency.is_none() {
         parameters.refuse("currency", "missing", "is needed where totals are compared");
     }
-    if is_by_total && sort.by != SortKey::Total {
-        parameters.refuse(
-            "sort",
-            "invalid_value",
+    for (is_wrong, message) in [
+        (
+            has_totals && !is_sorted_by_total,
             "must be total or -total with total_min or total_max",
-        );
-    }
-    if sort.by == SortKey::Total && !(words.is_empty() && attributes.is_empty()) {
-        parameters.refuse(
-            "sort",
-            "invalid_value",
+        ),
+        (
+            is_sorted_by_total && is_found_otherwise,
             "must be created_at or -created_at with q or attributes",
-        );
-    }
-    OrderFilter {
-        customer_id,
-        status,
-        created_from,
-        created_to,
-        currency,
-        total_min,
-        total_max,
-        words,
-        attributes,
-        sort,
+        ),
+    ] {
+        if is_wrong {
+            parameters.refuse("sort", "invalid_value", message);
+        }
     }
 }
 
@@ -417,7 +426,23 @@ fn shown<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use runtime::openapi::examples::{self, OrderNow};
+
     use super::*;
+
+    #[test]
+    fn every_field_of_an_order_can_be_asked_for() {
+        let order = examples::order(OrderNow::Created);
+        let there: BTreeSet<&str> = order
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(there, BTreeSet::from(FIELDS));
+    }
 
     fn refused(query: &str) -> Vec<String> {
         let given = query.split('&').filter_map(|each| each.split_once('='));

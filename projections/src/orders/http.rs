@@ -29,74 +29,7 @@ use crate::{
 /// `GET /orders`, `/orders/{id}`, `/orders/{id}/history`
 pub fn endpoints() -> [Endpoint; 3] {
     [
-        Endpoint::get("/orders", web::to(list), || {
-            let status = schema::one_of(
-                &OrderStatus::ALL.map(OrderStatus::name),
-                "Where an order stands.",
-            );
-            let status = parameters::in_query("status", status, "Only orders that stand there.");
-            let customer_id = schema::formatted(KnownFormat::Uuid, "A user's id.");
-            let customer_id = parameters::in_query(
-                "customer_id",
-                customer_id,
-                "Only this customer's orders. Who is no admin sees his own in any case.",
-            );
-            let example = examples::order(OrderNow::Replaced);
-            let time = |name, meaning| {
-                parameters::in_query(
-                    name,
-                    schema::formatted(KnownFormat::DateTime, "A time."),
-                    meaning,
-                )
-            };
-            let text = || ObjectBuilder::new().schema_type(Type::String);
-            let amount = |name, meaning| {
-                parameters::in_query(
-                    name,
-                    schema::pattern(r"^[0-9]+(\.[0-9]+)?$", "An amount."),
-                    meaning,
-                )
-            };
-            let currency = schema::pattern("^[A-Z]{3}$", "ISO 4217.");
-            let currency =
-                parameters::in_query("currency", currency, "Only orders in this currency.");
-            let words = "Only orders that have all of these words, up to 10, in the skus and names of their lines. Sorted by \
-                         created_at. Capitals make no difference; TEA-250 is found as that, as tea and as 250.";
-            let attributes = "Only orders whose attributes say this at a dotted path (`attributes.delivery.window=am`), for the \
-                              paths that the operator has declared. A value that reads as a number or as true or false means \
-                              both, text and that. Sorted by created_at.";
-            let sort = schema::one_of(&Sort::NAMES, "In which order.");
-            let sorted = "The highest first with -. By total within one currency, which is the default with total_min or \
-                          total_max.";
-            let sort = parameters::in_query("sort", sort, sorted);
-            let count = "Whether to count the orders that pass, up to 100,000.";
-            pages(Description::new(
-                "listOrders",
-                Tag::Orders,
-                "Lists orders, the newest first",
-            ))
-            .text("One's own orders; an admin sees those of all customers. Every list walks an index.")
-            .parameter("Status", status.example(Some("created".into())))
-            .parameter(
-                "CustomerId",
-                customer_id.example(Some(examples::USER_ID.into())),
-            )
-            .parameter("CreatedFrom", time("created_from", "Only orders created then or later."))
-            .parameter("CreatedTo", time("created_to", "Only orders created earlier."))
-            .parameter("Currency", currency)
-            .parameter("TotalMin", amount("total_min", "Only orders that cost so much or more; with currency."))
-            .parameter("TotalMax", amount("total_max", "Only orders that cost so much or less; with currency."))
-            .parameter("Words", parameters::in_query("q", text(), words))
-            .parameter("Attributes", parameters::in_query("attributes.*", text(), attributes))
-            .parameter("OrderSort", sort)
-            .parameter("Count", parameters::in_query("count", schema::boolean("Whether."), count))
-            .parameter("OrderFields", fields())
-            .answer(Answer::json::<List<'_>>(
-                StatusCode::OK,
-                "A page of orders.",
-                json!({"items": [example], "next_cursor": null}),
-            ))
-        }),
+        Endpoint::get("/orders", web::to(list), described_list),
         Endpoint::get("/orders/{id}", web::to(one), || {
             let example = examples::order(OrderNow::Replaced);
             let found =
@@ -131,6 +64,91 @@ pub fn endpoints() -> [Endpoint; 3] {
             .problems(&[&NOT_FOUND])
         }),
     ]
+}
+
+fn described_list() -> Description {
+    let status = schema::one_of(
+        &OrderStatus::ALL.map(OrderStatus::name),
+        "Where an order stands.",
+    );
+    let status = parameters::in_query("status", status, "Only orders that stand there.");
+    let customer_id = schema::formatted(KnownFormat::Uuid, "A user's id.");
+    let customer_id = parameters::in_query(
+        "customer_id",
+        customer_id,
+        "Only this customer's orders. Who is no admin sees his own in any case.",
+    );
+    let example = examples::order(OrderNow::Replaced);
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let amount = |name, meaning| {
+        parameters::in_query(
+            name,
+            schema::pattern(r"^[0-9]+(\.[0-9]+)?$", "An amount."),
+            meaning,
+        )
+    };
+    let currency = schema::pattern("^[A-Z]{3}$", "ISO 4217.");
+    let currency = parameters::in_query("currency", currency, "Only orders in this currency.");
+    let words = "Only orders that have all of these words, up to 10, in the skus and names of their lines. Sorted by \
+                 created_at. Capitals make no difference; TEA-250 is found as that, as tea and as 250.";
+    let attributes = "Only orders whose attributes say this at a dotted path (`attributes.delivery.window=am`), for the \
+                      paths that the operator has declared. A value that reads as a number or as true or false means \
+                      both, text and that. Sorted by created_at.";
+    let sort = schema::one_of(&Sort::NAMES, "In which order.");
+    let sorted = "The highest first with -. By total within one currency, which is the default with total_min or \
+                  total_max.";
+    let sort = parameters::in_query("sort", sort, sorted);
+    let count = "Whether to count the orders that pass, up to 100,000.";
+    pages(Description::new(
+        "listOrders",
+        Tag::Orders,
+        "Lists orders, the newest first",
+    ))
+    .text("One's own orders; an admin sees those of all customers. Every list walks an index.")
+    .parameter("Status", status.example(Some("created".into())))
+    .parameter(
+        "CustomerId",
+        customer_id.example(Some(examples::USER_ID.into())),
+    )
+    .parameter(
+        "CreatedFrom",
+        described::time("created_from", "Only orders created then or later."),
+    )
+    .parameter(
+        "CreatedTo",
+        described::time("created_to", "Only orders created earlier."),
+    )
+    .parameter("Currency", currency)
+    .parameter(
+        "TotalMin",
+        amount(
+            "total_min",
+            "Only orders that cost so much or more; with currency.",
+        ),
+    )
+    .parameter(
+        "TotalMax",
+        amount(
+            "total_max",
+            "Only orders that cost so much or less; with currency.",
+        ),
+    )
+    .parameter("Words", parameters::in_query("q", text(), words))
+    .parameter(
+        "Attributes",
+        parameters::in_query("attributes.*", text(), attributes),
+    )
+    .parameter("OrderSort", sort)
+    .parameter(
+        "Count",
+        parameters::in_query("count", schema::boolean("Whether."), count),
+    )
+    .parameter("OrderFields", fields())
+    .answer(Answer::json::<List<'_>>(
+        StatusCode::OK,
+        "A page of orders.",
+        json!({"items": [example], "next_cursor": null}),
+    ))
 }
 
 fn fields() -> ParameterBuilder {
@@ -207,12 +225,8 @@ async fn list(
     let awaited = After::of_request(request.headers())?;
     let parameters = Parameters::of(&request)?;
     let page = answers::list(&queries, caller, awaited, parameters).await?;
-    let items = page
-        .shown()?
-        .into_iter()
-        .map(|order| page.fields.of_item(order));
     Ok(HttpResponse::Ok().json(List {
-        items: items.collect::<Result<_, _>>()?,
+        items: page.fields.of_items(page.shown()?)?,
         next_cursor: page.next_cursor.as_deref(),
         count: page.count,
     }))

@@ -10,10 +10,7 @@ use mongodb::{
     bson::{Document, RawDocumentBuf, doc, rawdoc},
 };
 
-use super::{
-    fold::type_of,
-    store::{OrderStore, QUERY_TIME_MAX},
-};
+use super::store::{OrderStore, QUERY_TIME_MAX};
 use crate::{
     fold::{Advance, Round},
     model::Generation,
@@ -49,7 +46,7 @@ pub(super) fn of_round(round: &Round<OrderEvent>, advances: &[Advance]) -> Vec<R
             let order = fact.event.stream_id().to_string();
             rawdoc! {
                 "_id": { "order": order, "version": stored(fact.version) },
-                "event": type_of(&fact.event).name(),
+                "event": fact.event.event_type().name(),
                 "at_micros": fact.event.occurred_at().micros(),
                 "offset": fact.offset,
             }
@@ -63,7 +60,7 @@ fn stored(version: StreamVersion) -> i64 {
 }
 
 impl OrderStore {
-    pub(super) fn step_collection(&self, generation: Generation) -> Collection<RawDocumentBuf> {
+    pub(super) fn step_collection<T: Send + Sync>(&self, generation: Generation) -> Collection<T> {
         self.database.collection(&storage(generation))
     }
 
@@ -76,7 +73,7 @@ impl OrderStore {
     ) -> Result<Vec<Step>, StoreError> {
         let wanted = between(order, *versions.start(), *versions.end());
         let found = self
-            .collection_of_steps(generation)
+            .step_collection::<Document>(generation)
             .find(wanted)
             .sort(doc! { "_id": 1 })
             .max_time(QUERY_TIME_MAX)
@@ -123,16 +120,12 @@ impl OrderStore {
         wanted: Document,
     ) -> Result<Option<Step>, StoreError> {
         let found = self
-            .collection_of_steps(generation)
+            .step_collection::<Document>(generation)
             .find_one(wanted)
             .sort(doc! { "_id": -1 })
             .max_time(QUERY_TIME_MAX)
             .await?;
         found.as_ref().map(parse).transpose()
-    }
-
-    fn collection_of_steps(&self, generation: Generation) -> Collection<Document> {
-        self.database.collection(&storage(generation))
     }
 }
 

@@ -13,10 +13,7 @@ use runtime::{
 };
 use serde::Serialize;
 use serde_json::json;
-use utoipa::{
-    ToSchema,
-    openapi::{KnownFormat, path::ParameterBuilder},
-};
+use utoipa::{ToSchema, openapi::path::ParameterBuilder};
 
 use super::answers::{self, FoundUser};
 use crate::{
@@ -38,13 +35,6 @@ pub fn endpoints() -> [Endpoint; 3] {
                 json!({"items": [examples::user(UserNow::Promoted)], "next_cursor": null});
             let role = schema::one_of(&["user", "admin"], "What a user may do.");
             let status = schema::one_of(&["active", "erased"], "Whether a user's data is there.");
-            let time = |name, meaning| {
-                parameters::in_query(
-                    name,
-                    schema::formatted(KnownFormat::DateTime, "A time."),
-                    meaning,
-                )
-            };
             pages(description)
                 .parameter(
                     "Role",
@@ -56,11 +46,11 @@ pub fn endpoints() -> [Endpoint; 3] {
                 )
                 .parameter(
                     "RegisteredFrom",
-                    time("created_from", "Only users registered then or later."),
+                    described::time("created_from", "Only users registered then or later."),
                 )
                 .parameter(
                     "RegisteredTo",
-                    time("created_to", "Only users registered earlier."),
+                    described::time("created_to", "Only users registered earlier."),
                 )
                 .parameter("UserFields", fields())
                 .answer(Answer::json::<List<'_>>(
@@ -165,12 +155,8 @@ async fn list(
     let awaited = After::of_request(request.headers())?;
     let parameters = Parameters::of(&request)?;
     let page = answers::list(&queries, caller, awaited, parameters).await?;
-    let items = page
-        .shown()?
-        .into_iter()
-        .map(|user| page.fields.of_item(user));
     Ok(HttpResponse::Ok().json(List {
-        items: items.collect::<Result<_, _>>()?,
+        items: page.fields.of_items(page.shown()?)?,
         next_cursor: page.next_cursor.as_deref(),
     }))
 }

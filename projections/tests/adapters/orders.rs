@@ -424,44 +424,6 @@ async fn a_swap_that_was_interrupted_before_the_view_is_mended() {
 }
 
 #[tokio::test]
-async fn a_swap_from_what_is_not_live_or_to_what_is_not_there_is_refused() {
-    let orders = Orders::fresh().await;
-    let (first, second) = (
-        orders.store.begin_generation().await.unwrap(),
-        orders.store.begin_generation().await.unwrap(),
-    );
-    swap(&orders, LIVE, second).await.unwrap();
-    for (from, to) in [(LIVE, first), (second, Generation(9))] {
-        let refused = swap(&orders, from, to).await;
-        assert!(matches!(refused, Err(StoreError::Gone(..))), "{refused:?}");
-    }
-    let refused = orders.store.swap(None, first, KEPT).await;
-    assert!(matches!(refused, Err(StoreError::Gone(..))), "{refused:?}");
-    let known = orders.store.generations().await.unwrap();
-    assert!(
-        matches!(
-            known
-                .iter()
-                .map(|each| each.stage)
-                .collect::<Vec<_>>()
-                .as_slice(),
-            [
-                Stage::Kept { .. },
-                Stage::Filling { .. },
-                Stage::Live { .. }
-            ]
-        ),
-        "a swap that is refused changes nothing: {known:?}"
-    );
-    let refused = orders.store.drop_generation(second).await;
-    assert!(
-        matches!(refused, Err(StoreError::IsLive(..))),
-        "{refused:?}"
-    );
-    assert_eq!(orders.store.live().await.unwrap(), second);
-}
-
-#[tokio::test]
 async fn a_generation_whose_beginning_was_interrupted_can_be_gone_on_with() {
     let orders = Orders::fresh().await;
     let begun = orders.store.begin_generation().await.unwrap();
@@ -487,49 +449,6 @@ async fn a_generation_whose_beginning_was_interrupted_can_be_gone_on_with() {
         reached,
         "nothing is begun anew"
     );
-}
-
-#[tokio::test]
-async fn what_was_live_is_kept_and_can_be_gone_back_to() {
-    let orders = Orders::fresh().await;
-    let next = orders.store.begin_generation().await.unwrap();
-    swap(&orders, LIVE, next).await.unwrap();
-    let stages = async || {
-        let known = orders.store.generations().await.unwrap();
-        let stages = known.into_iter().map(|each| (each.generation, each.stage));
-        stages.collect::<Vec<_>>()
-    };
-    assert!(matches!(
-        stages().await.as_slice(),
-        [
-            (
-                LIVE,
-                Stage::Kept {
-                    rest_s: 58..=60,
-                    ..
-                }
-            ),
-            (
-                _,
-                Stage::Live {
-                    followed_ago_s: 0..=2
-                }
-            )
-        ]
-    ));
-    swap(&orders, next, LIVE).await.unwrap();
-    assert!(matches!(
-        stages().await.as_slice(),
-        [(LIVE, Stage::Live { .. }), (_, Stage::Kept { .. })]
-    ));
-    assert_eq!(
-        orders.store.begin_generation().await.unwrap(),
-        Generation(3)
-    );
-    assert!(matches!(
-        stages().await.as_slice(),
-        [.., (Generation(3), Stage::Filling { begun_ago_s: 0..=2 })]
-    ));
 }
 
 #[tokio::test]

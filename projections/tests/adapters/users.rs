@@ -3,7 +3,7 @@
 use events::{UserEvent, user::Role};
 use projections::{
     fold::{Part, Round, State},
-    model::{Generation, Known, Positions, Stage, outdated},
+    model::{Generation, Positions, outdated},
     store::{ReadModel, StoreError},
     users::store::{UserFilter, UserStore},
 };
@@ -274,80 +274,6 @@ async fn a_new_generation_is_seen_by_nobody_until_the_swap_and_by_everybody_then
 
 async fn swap(users: &Users, from: Generation, to: Generation) -> Result<(), StoreError> {
     users.store.swap(Some(from), to, KEPT).await
-}
-
-#[tokio::test]
-async fn a_swap_from_what_is_not_live_or_to_what_is_not_there_is_refused() {
-    let users = Users::fresh().await;
-    let (first, second) = (
-        users.store.begin_generation().await.unwrap(),
-        users.store.begin_generation().await.unwrap(),
-    );
-    swap(&users, LIVE, second).await.unwrap();
-    for (from, to) in [(LIVE, first), (second, Generation(9))] {
-        let refused = swap(&users, from, to).await;
-        assert!(matches!(refused, Err(StoreError::Gone(..))), "{refused:?}");
-    }
-    let refused = users.store.swap(None, first, KEPT).await;
-    assert!(matches!(refused, Err(StoreError::Gone(..))), "{refused:?}");
-    let refused = users.store.drop_generation(second).await;
-    assert!(
-        matches!(refused, Err(StoreError::IsLive(..))),
-        "{refused:?}"
-    );
-    assert_eq!(users.store.live().await.unwrap(), second);
-    let known = users.store.generations().await.unwrap();
-    assert!(
-        matches!(
-            known
-                .iter()
-                .map(|each| each.stage)
-                .collect::<Vec<_>>()
-                .as_slice(),
-            [
-                Stage::Kept { .. },
-                Stage::Filling { .. },
-                Stage::Live { .. }
-            ]
-        ),
-        "a swap that is refused changes nothing: {known:?}"
-    );
-}
-
-#[tokio::test]
-async fn what_was_live_is_kept_and_can_be_gone_back_to() {
-    let users = Users::fresh().await;
-    let next = users.store.begin_generation().await.unwrap();
-    swap(&users, LIVE, next).await.unwrap();
-    let known = users.store.generations().await.unwrap();
-    assert!(
-        matches!(
-            known.as_slice(),
-            [
-                Known {
-                    generation: LIVE,
-                    stage: Stage::Kept {
-                        rest_s: 58..=60,
-                        ..
-                    },
-                    ..
-                },
-                Known {
-                    stage: Stage::Live { .. },
-                    ..
-                },
-            ]
-        ),
-        "{known:?}"
-    );
-    swap(&users, next, LIVE).await.unwrap();
-    users.store.drop_generation(next).await.unwrap();
-    assert_eq!(users.store.live().await.unwrap(), LIVE);
-    assert_eq!(
-        users.store.begin_generation().await.unwrap(),
-        Generation(3),
-        "no number twice"
-    );
 }
 
 #[tokio::test]
