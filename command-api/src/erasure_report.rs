@@ -104,7 +104,7 @@ async fn read_log(
                     partition,
                     position,
                 } => (partition, position),
-                FeedItem::Undecodable { place, reason } => {
+                FeedItem::Undecodable { place, reason, .. } => {
                     anyhow::bail!("{place} cannot be read: {reason}")
                 }
             };

@@ -60,9 +60,31 @@ pub enum FeedItem {
     Undecodable {
         /// Where it stands.
         place: Place,
+        /// What it was written under.
+        key: Option<Vec<u8>>,
         /// Why.
         reason: Unreadable,
     },
+}
+
+/// How a topic is read.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Threads that share the partitions out among them, each with a client of its own: for whoever reads all of a long
+    /// topic, since reading takes a processor longer than what it comes from.
+    pub threads: u16,
+    /// Records, by partition and offset, that are not looked at.
+    pub passed_over: Arc<BTreeSet<(u16, i64)>>,
+}
+
+impl Default for Reading {
+    /// All of it, by one thread.
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            passed_over: Arc::default(),
+        }
+    }
 }
 
 /// A topic that is being followed. Dropping it ends the thread behind it.
@@ -79,20 +101,19 @@ impl Feed {
         topic: Topic,
         from: BTreeMap<u16, i64>,
     ) -> Result<Self, LogError> {
-        Self::start_wide(kafka, schemas, topic, from, 1).await
+        Self::start_as(kafka, schemas, topic, from, Reading::default()).await
     }
 
-    /// The same with the partitions shared out among so many threads, each with a client of its own: for whoever reads all
-    /// of a long topic, since reading takes a processor longer than what it comes from.
-    pub async fn start_wide(
+    /// The same, read as is said.
+    pub async fn start_as(
         kafka: &KafkaSettings,
         schemas: Arc<Schemas>,
         topic: Topic,
         from: BTreeMap<u16, i64>,
-        threads: u16,
+        reading: Reading,
     ) -> Result<Self, LogError> {
         let partitions = topics::partition_count(kafka).await?;
-        let threads = threads.clamp(1, partitions.max(1));
+        let threads = reading.threads.clamp(1, partitions.max(1));
         let (sender, items) = mpsc::channel(BATCHES_QUEUED_MAX);
         for thread in 0..threads {
             let mut assignment = TopicPartitionList::new();
@@ -114,6 +135,7 @@ impl Feed {
                 schemas: Arc::clone(&schemas),
                 topic,
                 from: from.clone(),
+                passed_over: Arc::clone(&reading.passed_over),
                 sender: sender.clone(),
                 pending: BTreeMap::new(),
                 halted: BTreeSet::new(),
@@ -149,11 +171,21 @@ impl Pending {
     }
 }
 
+/// A record as it was taken from the client.
+struct Polled {
+    place: Place,
+    /// Of its value.
+    bytes: usize,
+    /// Its event, or its key and why it cannot be read.
+    read: Result<Recorded, (Option<Vec<u8>>, Unreadable)>,
+}
+
 struct Poller {
     consumer: BaseConsumer,
     schemas: Arc<Schemas>,
     topic: Topic,
     from: BTreeMap<u16, i64>,
+    passed_over: Arc<BTreeSet<(u16, i64)>>,
     sender: mpsc::Sender<Result<FeedItem, LogError>>,
     pending: BTreeMap<u16, Pending>,
     halted: BTreeSet<u16>,
@@ -250,14 +282,23 @@ impl Poller {
         let polled = self
             .consumer
             .poll(wait)
-            .map(|result| result.map(|message| (self.read(&message), message.payload_len())));
+            .map(|result| result.map(|message| self.read(&message)));
         if matches!(polled, Some(Ok(_) | Err(KafkaError::PartitionEOF(_)))) {
             self.silence = Silence::begin();
         }
         match polled {
             None => self.flush_all(),
-            Some(Ok(((place, _), _))) if self.halted.contains(&place.partition) => Ok(()),
-            Some(Ok(((place, Ok(recorded)), bytes))) => {
+            Some(Ok(Polled { place, .. }))
+                if self.halted.contains(&place.partition)
+                    || self.passed_over.contains(&(place.partition, place.offset)) =>
+            {
+                Ok(())
+            }
+            Some(Ok(Polled {
+                place,
+                bytes,
+                read: Ok(recorded),
+            })) => {
                 let pending = self.pending.entry(place.partition).or_default();
                 pending.records.push(recorded);
                 pending.bytes += bytes;
@@ -267,7 +308,11 @@ impl Poller {
                     Ok(())
                 }
             }
-            Some(Ok(((place, Err(reason)), _))) => self.halt(place, reason),
+            Some(Ok(Polled {
+                place,
+                read: Err((key, reason)),
+                ..
+            })) => self.halt(place, key, reason),
             Some(Err(KafkaError::PartitionEOF(partition))) => self.caught_up(partition),
             Some(Err(error)) if is_passing(&error) => {
                 tracing::debug!(topic = self.topic.name(), %error, "Kafka is away for the moment");
@@ -281,14 +326,19 @@ impl Poller {
         }
     }
 
-    fn read(&self, message: &BorrowedMessage<'_>) -> (Place, Result<Recorded, Unreadable>) {
+    fn read(&self, message: &BorrowedMessage<'_>) -> Polled {
         let partition = u16::try_from(message.partition()).unwrap_or(u16::MAX);
         let place = Place {
             topic: self.topic,
             partition,
             offset: message.offset(),
         };
-        (place, decode(message, place, &self.schemas))
+        let key = || message.key().map(<[u8]>::to_vec);
+        Polled {
+            place,
+            bytes: message.payload_len(),
+            read: decode(message, place, &self.schemas).map_err(|reason| (key(), reason)),
+        }
     }
 
     fn caught_up(&mut self, partition: i32) -> Result<(), Unfollowed> {
@@ -314,7 +364,12 @@ impl Poller {
         }))
     }
 
-    fn halt(&mut self, place: Place, reason: Unreadable) -> Result<(), Unfollowed> {
+    fn halt(
+        &mut self,
+        place: Place,
+        key: Option<Vec<u8>>,
+        reason: Unreadable,
+    ) -> Result<(), Unfollowed> {
         self.flush(place.partition)?;
         self.halted.insert(place.partition);
         let mut halted = TopicPartitionList::new();
@@ -323,7 +378,7 @@ impl Poller {
             // Its records are dropped one by one instead.
             tracing::warn!(%place, %error, "the halted partition could not be paused");
         }
-        self.send(Ok(FeedItem::Undecodable { place, reason }))
+        self.send(Ok(FeedItem::Undecodable { place, key, reason }))
     }
 
     fn flush_all(&mut self) -> Result<(), Unfollowed> {

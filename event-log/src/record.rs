@@ -1,6 +1,6 @@
 //! A recorded event: where it stands in the log, and what it says.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use events::{Envelope, Topic, codec, metadata};
 use rdkafka::{Message, message::Headers};
@@ -27,6 +27,30 @@ impl fmt::Display for Place {
             self.partition,
             self.offset
         )
+    }
+}
+
+/// What is no place in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a place is <topic>/<partition>@<offset>, for instance orders/3@1234")]
+pub struct NotAPlace;
+
+impl FromStr for Place {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        let parts = || {
+            let (topic, rest) = text.split_once('/')?;
+            let (partition, offset) = rest.split_once('@')?;
+            let place = Self {
+                topic: Topic::ALL.into_iter().find(|it| it.name() == topic)?,
+                partition: partition.parse().ok()?,
+                offset: offset.parse().ok()?,
+            };
+            // Nothing but what it is written as: no sign, no zeros before it.
+            (place.to_string() == text && place.offset >= 0).then_some(place)
+        };
+        parts().ok_or(NotAPlace)
     }
 }
 
@@ -87,4 +111,35 @@ pub(crate) fn decode(
         place,
         envelope: Envelope { metadata, event },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_is_written() {
+        let place = Place {
+            topic: Topic::Orders,
+            partition: 3,
+            offset: 1_234,
+        };
+        assert_eq!(place.to_string().parse(), Ok(place));
+        for text in [
+            "",
+            "orders",
+            "orders/3",
+            "orders/3@",
+            "orders@3",
+            "nothing/3@1",
+            "orders/3@-1",
+            "orders/+3@1",
+            "orders/03@1",
+            "orders/3@1 ",
+            "orders/65536@1",
+            "orders/3@1@1",
+        ] {
+            assert_eq!(text.parse::<Place>(), Err(NotAPlace), "{text}");
+        }
+    }
 }

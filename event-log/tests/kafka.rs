@@ -255,7 +255,7 @@ async fn a_feed_brings_batches_and_says_when_it_has_caught_up() {
                 position,
             } => caught_up = Some(position),
             FeedItem::Batch { .. } | FeedItem::CaughtUp { .. } => {}
-            FeedItem::Undecodable { place, reason } => panic!("{place}: {reason}"),
+            FeedItem::Undecodable { place, reason, .. } => panic!("{place}: {reason}"),
         }
     }
     assert_eq!(found, new, "exactly what came after the start, in order");

@@ -269,7 +269,7 @@ impl Gathered {
                 partition,
                 position,
             } => drop(self.caught_up.insert(partition, position)),
-            FeedItem::Undecodable { place, reason } => self.unreadable.push((place, reason)),
+            FeedItem::Undecodable { place, reason, .. } => self.unreadable.push((place, reason)),
         }
     }
 }

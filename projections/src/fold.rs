@@ -57,6 +57,8 @@ pub struct Fact<E> {
     pub offset: i64,
     /// Its version in the stream.
     pub version: StreamVersion,
+    /// The version that its stream must have before: the one below, or an earlier one where records were set aside.
+    pub follows: StreamVersion,
     /// What happened.
     pub event: E,
 }
@@ -93,6 +95,10 @@ pub struct Halt {
     pub partition: u16,
     /// The offset of the record that cannot be applied.
     pub offset: i64,
+    /// The stream that it is of, as far as that is known,
+    pub stream: Option<StreamId>,
+    /// and its version there.
+    pub version: Option<StreamVersion>,
     /// What is wrong with it.
     pub reason: String,
 }
@@ -140,6 +146,8 @@ pub fn fold<S: State>(stored: HashMap<StreamId, S>, round: &Round<S::Event>) -> 
                 halts.push(Halt {
                     partition,
                     offset: fact.offset,
+                    stream: Some(S::stream_of(&fact.event)),
+                    version: Some(fact.version),
                     reason,
                 });
                 break;
@@ -173,7 +181,7 @@ pub fn step<S: State>(
     if fact.version <= known {
         return Ok(());
     }
-    if fact.version != known + 1 {
+    if known < fact.follows {
         return Err(Misfit(format!(
             "version {} of stream {stream} follows version {known}",
             fact.version
@@ -296,6 +304,31 @@ mod tests {
             (OrderStatus::Completed, 4)
         );
         assert_eq!((completed.created_at, completed.updated_at), (at(0), at(3)));
+    }
+
+    #[test]
+    fn what_was_set_aside_leaves_a_gap_and_only_there() {
+        let events = vec![
+            (1, created(order(1), user(1), 0)),
+            (4, cancelled(order(1), user(1), 1)),
+        ];
+        let mut round = round(0, 0, events);
+        let halted: Folded<Order> = fold(HashMap::new(), &round);
+        let [halt] = halted.halts.as_slice() else {
+            panic!("{halted:?}")
+        };
+        assert_eq!(
+            (halt.offset, halt.stream, halt.version),
+            (1, Some(order(1).into()), Some(4))
+        );
+        for (follows, version) in [(3, 1), (2, 1), (1, 4), (0, 4)] {
+            if let Some(part) = round.get_mut(&0) {
+                part.facts[1].follows = follows;
+            }
+            let folded: Folded<Order> = fold(HashMap::new(), &round);
+            assert_eq!(folded.states[0].version, version, "{follows}");
+            assert_eq!(folded.halts.is_empty(), version == 4);
+        }
     }
 
     #[test]

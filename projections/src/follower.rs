@@ -8,6 +8,7 @@ use std::{
 use event_log::LogError;
 
 use crate::{
+    aside::Aside,
     fold::{Halt, Part, Round},
     measures,
     model::{Generation, Positions},
@@ -39,6 +40,7 @@ pub struct Follower<M: ReadModel> {
     positions: Positions,
     checkpoint: Positions,
     halts: BTreeMap<u16, Halt>,
+    set_aside: usize,
     /// Events applied so far.
     pub events: u64,
 }
@@ -52,7 +54,10 @@ impl<M: ReadModel> Follower<M> {
         extent: Extent,
     ) -> Result<Self, FollowError> {
         let checkpoint = within(ROUND_TIMEOUT_S, model.checkpoint(generation)).await?;
-        let source = Source::open(log, M::MODEL.topic(), checkpoint.clone(), extent).await?;
+        let aside = within(ROUND_TIMEOUT_S, model.all_set_aside()).await?;
+        let (topic, set_aside) = (M::MODEL.topic(), aside.len());
+        let aside = Aside::of(topic, &aside);
+        let source = Source::open(log, topic, checkpoint.clone(), extent, aside).await?;
         Ok(Self {
             model: model.clone(),
             generation,
@@ -60,6 +65,7 @@ impl<M: ReadModel> Follower<M> {
             positions: checkpoint.clone(),
             checkpoint,
             halts: BTreeMap::new(),
+            set_aside,
             events: 0,
         })
     }
@@ -77,6 +83,11 @@ impl<M: ReadModel> Follower<M> {
     /// The partitions that have stopped.
     pub fn halts(&self) -> &BTreeMap<u16, Halt> {
         &self.halts
+    }
+
+    /// How many records are stepped over because they were set aside.
+    pub fn set_aside(&self) -> usize {
+        self.set_aside
     }
 
     /// Waits for events; safe to give up waiting.
@@ -113,12 +124,8 @@ impl<M: ReadModel> Follower<M> {
                 began,
             );
         }
-        for (place, reason) in undecodable {
-            self.halt(Halt {
-                partition: place.partition,
-                offset: place.offset,
-                reason,
-            });
+        for record in undecodable {
+            self.halt(record.into());
         }
         Ok(())
     }
@@ -178,6 +185,7 @@ impl<M: ReadModel> Follower<M> {
             partition,
             offset,
             reason,
+            ..
         } = &halt;
         tracing::error!(
             model = M::MODEL.name(),

@@ -3,12 +3,13 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use event_log::{Feed, FeedItem, Recorded, topics::end_positions};
+use event_log::{Feed, FeedItem, Recorded, feed::Reading, topics::end_positions};
 use events::{Event, ids::StreamId, partition::partition_of};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    aside::Aside,
     model::{Positions, has_reached},
     progress::Progress,
     source::Log,
@@ -74,7 +75,13 @@ pub async fn inspect<M: ReadModel>(
     // The other partitions begin at their ends.
     let mut from = ends;
     from.remove(&partition);
-    let mut feed = Feed::start(&log.kafka, Arc::clone(&log.schemas), topic, from).await?;
+    let aside = Aside::of(topic, &model.all_set_aside().await?);
+    let reading = Reading {
+        passed_over: Arc::clone(aside.places()),
+        ..Reading::default()
+    };
+    let schemas = Arc::clone(&log.schemas);
+    let mut feed = Feed::start_as(&log.kafka, schemas, topic, from, reading).await?;
     let mut progress = Progress::begin(M::MODEL, generation, &Positions::new(), &only);
     let mut reached = Positions::new();
     while !has_reached(&reached, &only) {
@@ -94,7 +101,7 @@ pub async fn inspect<M: ReadModel>(
                 partition: at,
                 position,
             } if at == partition => drop(reached.insert(partition, position)),
-            FeedItem::Undecodable { place, reason } if place.partition == partition => {
+            FeedItem::Undecodable { place, reason, .. } if place.partition == partition => {
                 inspection.unreadable = Some(format!("{place}: {reason}"));
                 break;
             }

@@ -1,12 +1,14 @@
 //! The read side: folds the topics into read models, answers queries from them, and lets operators rebuild
 //! and verify them. The only room that knows the read models' databases.
 
+pub mod aside;
 pub mod described;
 pub mod digest;
 pub mod fields;
 pub mod fold;
 pub mod follower;
 pub mod grpc;
+pub mod halts;
 pub mod horizon;
 pub mod indexes;
 pub mod inspect;
@@ -24,6 +26,7 @@ pub mod rebuild;
 pub mod retention;
 pub mod serve;
 pub mod settings;
+pub mod skip;
 pub mod source;
 pub mod status;
 pub mod store;

@@ -19,6 +19,8 @@ async fn main() -> ExitCode {
         Command::Verify(settings) => operate::verify(&settings).await,
         Command::Status(settings) => operate::status(&settings).await.map(|()| true),
         Command::Inspect(settings) => operate::inspect(&settings).await.map(|()| true),
+        Command::Skip(settings) => operate::skip(&settings).await.map(|()| true),
+        Command::Skipped(settings) => operate::skipped(&settings).await.map(|()| true),
         Command::Show(settings) => operate::show(&settings).await.map(|()| true),
     };
     match outcome {

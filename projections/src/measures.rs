@@ -15,6 +15,7 @@ const ROUND: &str = "projections_round_duration_seconds";
 const HALTED: &str = "projections_halted_partitions";
 const WAIT: &str = "projections_query_wait_seconds";
 const LOOKUP: &str = "projections_lookup_duration_seconds";
+const SET_ASIDE: &str = "projections_set_aside_records";
 const POSITION: &str = "projections_position";
 const LAG_EVENTS: &str = "projections_lag_events";
 const LAG_SECONDS: &str = "projections_lag_seconds";
@@ -44,6 +45,10 @@ pub fn enter() {
         (
             HALTED,
             "Partitions that stopped at a record; nothing behind it is applied.",
+        ),
+        (
+            SET_ASIDE,
+            "Records that an operator has set aside; the read model goes on as if they were not in the log.",
         ),
         (
             POSITION,
@@ -77,6 +82,7 @@ pub fn enter() {
         counter!(EVENTS, "model" => model.name()).absolute(0);
         drop(histogram!(ROUND, "model" => model.name()));
         halted(model, 0);
+        set_aside(model, 0);
     }
     for outcome in ["reached", "not_reached"] {
         drop(histogram!(WAIT, "outcome" => outcome));
@@ -95,6 +101,11 @@ pub fn round(model: Model, events: usize, took: Duration) {
 /// So many partitions of a read model stand still.
 pub fn halted(model: Model, partitions: usize) {
     gauge!(HALTED, "model" => model.name()).set(partitions as f64);
+}
+
+/// So many records are set aside.
+pub fn set_aside(model: Model, records: usize) {
+    gauge!(SET_ASIDE, "model" => model.name()).set(records as f64);
 }
 
 /// A query has waited for its consistency token.

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use event_log::{KafkaSettings, Schemas, registry::RegistryError, topics::partition_count};
-use events::ids::{OrderId, StreamId, UserId};
+use events::{
+    Topic,
+    ids::{OrderId, StreamId, UserId},
+};
 use runtime::{postgres, retry::Backoff};
 use serde::Serialize;
 use sqlx::PgPool;
@@ -17,8 +20,10 @@ use crate::{
     rebuild::{self, Plan},
     settings::{
         CancelSettings, InspectSettings, Kind, Places, PrepareSettings, RebuildSettings,
-        RollbackSettings, ShowSettings, StatusSettings, VerifySettings,
+        RollbackSettings, ShowSettings, SkipSettings, SkippedSettings, StatusSettings,
+        VerifySettings,
     },
+    skip::{self, Decision},
     source::Log,
     status,
     store::{ReadModel, StoreError},
@@ -217,11 +222,18 @@ pub async fn inspect(settings: &InspectSettings) -> anyhow::Result<()> {
 /// `projections status`
 pub async fn status(settings: &StatusSettings) -> anyhow::Result<()> {
     let places = &settings.places;
+    let log = match log(places).await {
+        Ok(log) => Some(log),
+        Err(error) => {
+            eprintln!("projections: {error:#}; what records say is not looked at");
+            None
+        }
+    };
     let statuses = [
-        status::status(&users(places), &places.kafka)
+        status::status(&users(places), &places.kafka, log.as_ref())
             .await
             .context("users")?,
-        status::status(&orders(places).await?, &places.kafka)
+        status::status(&orders(places).await?, &places.kafka, log.as_ref())
             .await
             .context("orders")?,
     ];
@@ -229,6 +241,53 @@ pub async fn status(settings: &StatusSettings) -> anyhow::Result<()> {
         println!("{}", status::json(&statuses)?);
     } else {
         print!("{}", status::table(&statuses));
+    }
+    Ok(())
+}
+
+/// `projections skip`
+pub async fn skip(settings: &SkipSettings) -> anyhow::Result<()> {
+    let (places, place) = (&settings.places, settings.place);
+    let log = log(places).await?;
+    let decision = Decision {
+        operator: settings.operator.clone(),
+        reason: settings.reason.clone(),
+    };
+    let record = match place.topic {
+        Topic::Users => skip::skip(&users(places), &log, place, decision).await?,
+        Topic::Orders => skip::skip(&orders(places).await?, &log, place, decision).await?,
+    };
+    println!(
+        "{place} is set aside; it could not be applied: {}",
+        record.error
+    );
+    if let Some(gap) = record.gap {
+        println!("{} lacks version {} from now on", gap.stream, gap.version);
+    }
+    Ok(())
+}
+
+/// `projections skipped`
+pub async fn skipped(settings: &SkippedSettings) -> anyhow::Result<()> {
+    let places = &settings.places;
+    let skipped = BTreeMap::from([
+        (Topic::Users.name(), users(places).all_set_aside().await?),
+        (
+            Topic::Orders.name(),
+            orders(places).await?.all_set_aside().await?,
+        ),
+    ]);
+    if settings.json {
+        println!("{}", serde_json::to_string_pretty(&skipped)?);
+        return Ok(());
+    }
+    for (topic, records) in &skipped {
+        for record in records {
+            println!("{}", skip::text(topic, record));
+        }
+    }
+    if skipped.values().all(Vec::is_empty) {
+        println!("nothing is set aside");
     }
     Ok(())
 }

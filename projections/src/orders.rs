@@ -1,6 +1,7 @@
 //! The orders read model, in MongoDB.
 
 pub mod answers;
+mod aside;
 mod attributes;
 mod document;
 pub mod fold;

@@ -240,6 +240,7 @@ impl<M: ReadModel> Filling<'_, M> {
                 partition,
                 offset,
                 reason,
+                ..
             }) = self.follower.halts().values().next()
             {
                 let topic = M::MODEL.topic().name();

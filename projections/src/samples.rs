@@ -161,6 +161,7 @@ pub fn round<E>(partition: u16, from: i64, events: Vec<(StreamVersion, E)>) -> R
         .map(|(offset, (version, event))| Fact {
             offset,
             version,
+            follows: version - 1,
             event,
         })
         .collect();

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use event_log::KafkaSettings;
+use event_log::{KafkaSettings, record::Place};
 use mongodb::{
     Client, Database,
     options::{Acknowledgment, ClientOptions, WriteConcern},
@@ -19,6 +19,9 @@ use crate::{
 
 /// How long MongoDB may take to be found before it counts as away.
 const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Characters of a reason or a name.
+const SAID_MAX: usize = 500;
 
 /// A year.
 const KEEP_SECONDS_MAX: u64 = 365 * 24 * 60 * 60;
@@ -53,6 +56,11 @@ pub enum Command {
     Status(StatusSettings),
     /// Prints every event of a user or an order, with places and metadata, and what is stored of it.
     Inspect(InspectSettings),
+    /// Sets a record aside at which a partition has stopped, so that it goes on: the read model is from then on as if the record
+    /// were not in the log. To be decided by somebody who has read what `status` says of it.
+    Skip(SkipSettings),
+    /// Lists the records that were set aside.
+    Skipped(SkippedSettings),
     /// Prints the newest rows or documents as they are stored.
     Show(ShowSettings),
 }
@@ -225,6 +233,43 @@ pub struct VerifySettings {
 #[derive(Debug, Args)]
 pub struct StatusSettings {
     /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// Settings of `projections skip`.
+#[derive(Debug, Args)]
+pub struct SkipSettings {
+    /// The record: <topic>/<partition>@<offset>, as `projections status` prints it.
+    pub place: Place,
+    /// Why, for those who find it set aside later.
+    #[arg(long, value_parser = said)]
+    pub reason: String,
+    /// Who decides it.
+    #[arg(long, env = "USER", value_parser = said)]
+    pub operator: String,
+    /// Where the log and the read models are.
+    #[command(flatten)]
+    pub places: Places,
+}
+
+/// What somebody says in a line.
+fn said(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    match text.chars().count() {
+        0 => Err("it says nothing".to_owned()),
+        1..=SAID_MAX if !text.chars().any(char::is_control) => Ok(text.to_owned()),
+        _ => Err(format!("one line of {SAID_MAX} characters at most")),
+    }
+}
+
+/// Settings of `projections skipped`.
+#[derive(Debug, Args)]
+pub struct SkippedSettings {
+    /// One JSON object instead of text.
     #[arg(long)]
     pub json: bool,
     /// Where the log and the read models are.

@@ -5,12 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use event_log::{Feed, FeedItem, KafkaSettings, LogError, Recorded, Schemas, record::Place};
-use events::{Event, Topic};
+use event_log::{
+    Feed, FeedItem, KafkaSettings, LogError, Recorded, Schemas,
+    feed::Reading,
+    record::{Place, Unreadable},
+};
+use events::{Event, Topic, ids::StreamId};
 use futures_util::FutureExt;
 
 use crate::{
-    fold::{Fact, Part, Round},
+    aside::{Aside, stream_of_key},
+    fold::{Fact, Halt, Part, Round},
     model::Positions,
     traced::Traced,
 };
@@ -50,7 +55,9 @@ pub struct Log {
 
 /// The events of one read model, from given positions on.
 pub struct Source<E> {
+    topic: Topic,
     feed: Feed,
+    aside: Aside,
     reached: Positions,
     failed: Option<LogError>,
     events: std::marker::PhantomData<fn() -> E>,
@@ -62,25 +69,55 @@ pub struct Gathered<E> {
     /// that are not this model's business or not handed out at all.
     pub round: Round<E>,
     /// Records that cannot be read; their partitions bring nothing more.
-    pub undecodable: Vec<(Place, String)>,
+    pub undecodable: Vec<Undecodable>,
     /// How many events of this model there are in it.
     pub events: usize,
     /// Those among them that were traced.
     pub traced: Vec<Traced>,
 }
 
+/// A record that cannot be read.
+#[derive(Debug)]
+pub struct Undecodable {
+    /// Where it stands.
+    pub place: Place,
+    /// The stream that it was written for, where its key is one.
+    pub stream: Option<StreamId>,
+    /// Why.
+    pub reason: Unreadable,
+}
+
+impl From<Undecodable> for Halt {
+    fn from(record: Undecodable) -> Self {
+        Self {
+            partition: record.place.partition,
+            offset: record.place.offset,
+            stream: record.stream,
+            version: None,
+            reason: record.reason.to_string(),
+        }
+    }
+}
+
 impl<E: TryFrom<Event>> Source<E> {
-    /// Reads `topic` on from `from`.
+    /// Reads `topic` on from `from`, all but what is set `aside`.
     pub async fn open(
         log: &Log,
         topic: Topic,
         from: Positions,
         extent: Extent,
+        aside: Aside,
     ) -> Result<Self, LogError> {
-        let (schemas, threads) = (Arc::clone(&log.schemas), extent.threads());
-        let feed = Feed::start_wide(&log.kafka, schemas, topic, from.clone(), threads).await?;
+        let reading = Reading {
+            threads: extent.threads(),
+            passed_over: Arc::clone(aside.places()),
+        };
+        let schemas = Arc::clone(&log.schemas);
+        let feed = Feed::start_as(&log.kafka, schemas, topic, from.clone(), reading).await?;
         Ok(Self {
+            topic,
             feed,
+            aside,
             reached: from,
             failed: None,
             events: std::marker::PhantomData,
@@ -132,7 +169,7 @@ impl<E: TryFrom<Event>> Source<E> {
                     .into_iter()
                     .filter_map(|recorded| {
                         let origin = Traced::of(&recorded);
-                        let fact = fact(recorded)?;
+                        let fact = self.fact(recorded)?;
                         traced.extend(origin);
                         Some(fact)
                     })
@@ -144,10 +181,15 @@ impl<E: TryFrom<Event>> Source<E> {
                 partition,
                 position,
             } => self.extend(gathered, partition, Vec::new(), position),
-            FeedItem::Undecodable { place, reason } => {
+            FeedItem::Undecodable { place, key, reason } => {
                 // Everything before it has been handed out.
                 self.extend(gathered, place.partition, Vec::new(), place.offset);
-                gathered.undecodable.push((place, reason.to_string()));
+                let stream = key.and_then(|key| stream_of_key(self.topic, &key));
+                gathered.undecodable.push(Undecodable {
+                    place,
+                    stream,
+                    reason,
+                });
             }
         }
     }
@@ -176,14 +218,16 @@ impl<E: TryFrom<Event>> Source<E> {
         }
         *reached = position;
     }
-}
 
-fn fact<E: TryFrom<Event>>(recorded: Recorded) -> Option<Fact<E>> {
-    let version = recorded.envelope.metadata.version;
-    let event = E::try_from(recorded.envelope.event).ok()?;
-    Some(Fact {
-        offset: recorded.place.offset,
-        version,
-        event,
-    })
+    fn fact(&self, recorded: Recorded) -> Option<Fact<E>> {
+        let version = recorded.envelope.metadata.version;
+        let stream = recorded.envelope.event.stream_id();
+        let event = E::try_from(recorded.envelope.event).ok()?;
+        Some(Fact {
+            offset: recorded.place.offset,
+            version,
+            follows: self.aside.before(stream, version),
+            event,
+        })
+    }
 }

@@ -5,12 +5,15 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use event_log::{KafkaSettings, lag::unread_since, topics::end_positions};
+use event_log::{KafkaSettings, lag::unread_since, record::Place, topics::end_positions};
 use serde::Serialize;
 
 use crate::{
+    fold::Halt,
+    halts::halts,
     model::{Known, Positions, Stage},
     progress::done,
+    source::Log,
     store::{ReadModel, StoreError},
 };
 
@@ -28,6 +31,8 @@ pub struct Status {
     partitions: Vec<Partition>,
     /// Records that are not applied yet (transaction markers count).
     lag: i64,
+    /// Records that were set aside.
+    set_aside: usize,
 }
 
 /// A generation, and how full it is.
@@ -51,10 +56,24 @@ struct Partition {
     lag: i64,
     /// For how long the log has held the first record that is not applied; none where all are.
     lag_s: Option<i64>,
+    /// Why it does not go on, where the record at the checkpoint cannot be applied.
+    stopped: Option<Stopped>,
 }
 
-/// Asks the read model and the log.
-pub async fn status<M: ReadModel>(model: &M, kafka: &KafkaSettings) -> anyhow::Result<Status> {
+/// A record at which a partition has stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Stopped {
+    /// Its place, as `projections skip` takes it.
+    place: String,
+    reason: String,
+}
+
+/// Asks the read model and the log. What records say is looked at where there is a `log` to read them from.
+pub async fn status<M: ReadModel>(
+    model: &M,
+    kafka: &KafkaSettings,
+    log: Option<&Log>,
+) -> anyhow::Result<Status> {
     let end = end_positions(kafka, M::MODEL.topic()).await?;
     let live = match model.live().await {
         Ok(live) => Some(live),
@@ -81,6 +100,10 @@ pub async fn status<M: ReadModel>(model: &M, kafka: &KafkaSettings) -> anyhow::R
         (position < *end).then_some((*partition, position))
     });
     let since = unread_since(kafka, M::MODEL.topic(), behind.collect()).await?;
+    let halts = match (log, live) {
+        (Some(log), Some(live)) => halts(model, log, live, &checkpoint, &end).await?,
+        _ => Vec::new(),
+    };
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let now_ms = i64::try_from(now_ms)?;
     let partitions: Vec<Partition> = end
@@ -93,6 +116,10 @@ pub async fn status<M: ReadModel>(model: &M, kafka: &KafkaSettings) -> anyhow::R
                 end,
                 lag: end.saturating_sub(checkpoint).max(0),
                 lag_s: since.get(&partition).map(|at| (now_ms - at).max(0) / 1_000),
+                stopped: halts
+                    .iter()
+                    .find(|halt| halt.partition == partition)
+                    .map(Stopped::of::<M>),
             }
         })
         .collect();
@@ -102,9 +129,24 @@ pub async fn status<M: ReadModel>(model: &M, kafka: &KafkaSettings) -> anyhow::R
         generation: live.map(|live| live.0),
         storage: live.map(|live| live.storage(M::MODEL)),
         generations,
+        set_aside: model.all_set_aside().await?.len(),
         lag: partitions.iter().map(|partition| partition.lag).sum(),
         partitions,
     })
+}
+
+impl Stopped {
+    fn of<M: ReadModel>(halt: &Halt) -> Self {
+        let place = Place {
+            topic: M::MODEL.topic(),
+            partition: halt.partition,
+            offset: halt.offset,
+        };
+        Self {
+            place: place.to_string(),
+            reason: halt.reason.clone(),
+        }
+    }
 }
 
 impl Filled {
@@ -157,12 +199,21 @@ pub fn table(statuses: &[Status]) -> String {
             )
             .ok();
         }
+        if status.set_aside > 0 {
+            writeln!(
+                table,
+                "  {} records set aside: projections skipped",
+                status.set_aside
+            )
+            .ok();
+        }
         for Partition {
             partition,
             checkpoint,
             end,
             lag,
             lag_s,
+            stopped,
         } in &status.partitions
         {
             let since = lag_s
@@ -173,6 +224,9 @@ pub fn table(statuses: &[Status]) -> String {
                 "  partition {partition:>3}  checkpoint {checkpoint:>10}  end {end:>10}  lag {lag:>8}{since}"
             )
             .ok();
+            if let Some(Stopped { place, reason }) = stopped {
+                writeln!(table, "                 STOPPED at {place}: {reason}").ok();
+            }
         }
     }
     table

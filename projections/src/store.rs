@@ -1,10 +1,11 @@
 //! What a read model's database must be able to do. Two do: Postgres for users, MongoDB for orders.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{collections::HashMap, fmt, future::Future, time::Duration};
 
 use events::ids::StreamId;
 
 use crate::{
+    aside::SetAside,
     fold::{Digested, Halt, Round, State},
     model::{FoldVersion, Generation, Known, Model, Positions},
 };
@@ -74,6 +75,17 @@ pub trait ReadModel: Clone + Send + Sync + 'static {
         generation: Generation,
         each: impl FnMut(Self::Digest) + Send,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// What a generation says of these streams; of those that it does not know, nothing.
+    fn states(
+        &self,
+        generation: Generation,
+        streams: &[StreamId],
+    ) -> impl Future<Output = Result<HashMap<StreamId, Self::State>, StoreError>> + Send;
+    /// Sets a record of the log aside, for every generation; whether it was not yet.
+    fn set_aside(&self, record: &SetAside)
+    -> impl Future<Output = Result<bool, StoreError>> + Send;
+    /// Every record that was set aside, in the order of their places.
+    fn all_set_aside(&self) -> impl Future<Output = Result<Vec<SetAside>, StoreError>> + Send;
     /// What is stored of a stream, as it is stored, sealed fields by their length only.
     fn stored_as(
         &self,

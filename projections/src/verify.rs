@@ -8,15 +8,16 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use event_log::topics::end_positions;
+use event_log::{LogError, topics::end_positions};
 use events::ids::StreamId;
 
 use crate::{
+    aside::Aside,
     digest::Digest,
     fold::{Digested, Fact, State, step},
     model::{Generation, Positions, has_reached},
     progress::done,
-    source::{Extent, Gathered, Log, Source},
+    source::{Extent, Gathered, Log, Source, Undecodable},
     store::{EventOf, ReadModel},
 };
 
@@ -98,10 +99,17 @@ pub async fn verify<M: ReadModel>(
     generation: Generation,
 ) -> anyhow::Result<Report> {
     let checkpoint = model.checkpoint(generation).await?;
+    let comparison = Comparison {
+        model,
+        log,
+        generation,
+        checkpoint: &checkpoint,
+        aside: Aside::of(M::MODEL.topic(), &model.all_set_aside().await?),
+    };
     let mut parts = 1;
     // With more parts from the beginning, until each fits.
     loop {
-        match verify_parts(model, log, generation, &checkpoint, parts).await? {
+        match comparison.in_parts(parts).await? {
             Attempt::Done(report) => return Ok(report),
             Attempt::Parts(wanted) => parts = wanted,
         }
@@ -116,78 +124,135 @@ enum Attempt<T> {
     Parts(u64),
 }
 
-async fn verify_parts<M: ReadModel>(
-    model: &M,
-    log: &Log,
+/// A generation at a checkpoint, and the log that it is compared with.
+struct Comparison<'a, M> {
+    model: &'a M,
+    log: &'a Log,
     generation: Generation,
-    checkpoint: &Positions,
-    parts: u64,
-) -> anyhow::Result<Attempt<Report>> {
-    let mut report = Report::new(checkpoint.clone());
-    for number in 0..parts {
-        let part = Part { number, of: parts };
-        let (mut expected, events) = match fold_log::<M>(log, checkpoint, part).await? {
-            Attempt::Done(folded) => folded,
-            Attempt::Parts(wanted) => return Ok(Attempt::Parts(wanted)),
-        };
-        report.events += events;
-        let mut ahead = HashMap::new();
-        model
-            .scan(generation, |state| {
-                if part.holds(&state.stream()) {
-                    compare(&mut report, &mut expected, &mut ahead, state);
-                }
-            })
-            .await?;
-        missing(&mut report, &mut expected, &ahead);
-        if !ahead.is_empty() {
-            let from = checkpoint.clone();
-            report.events += compare_ahead::<M>(&mut report, log, from, expected, ahead).await?;
-        }
-    }
-    Ok(Attempt::Done(report))
+    checkpoint: &'a Positions,
+    aside: Aside,
 }
 
-type Folded<D> = (HashMap<StreamId, D>, u64);
-
-/// The states that the log says the streams of a part have at `until`, and how many events that took; it breaks off when
-/// they are too many.
-async fn fold_log<M: ReadModel>(
-    log: &Log,
-    until: &Positions,
-    part: Part,
-) -> anyhow::Result<Attempt<Folded<M::Digest>>> {
-    let mut states = HashMap::new();
-    let mut events = 0;
-    let mut source: Source<EventOf<M>> =
-        Source::open(log, M::MODEL.topic(), Positions::new(), Extent::Whole).await?;
-    while !has_reached(source.reached(), until) {
-        let Gathered {
-            round, undecodable, ..
-        } = source.gather().await?;
-        for (partition, facts) in &round {
-            let end = until.get(partition).copied().unwrap_or(0);
-            for fact in facts.facts.iter().filter(|fact| fact.offset < end) {
-                if part.holds(&<M::Digest as State>::stream_of(&fact.event)) {
-                    events += 1;
-                    fold_one::<M>(&mut states, *partition, fact)?;
-                }
+impl<M: ReadModel> Comparison<'_, M> {
+    async fn in_parts(&self, parts: u64) -> anyhow::Result<Attempt<Report>> {
+        let mut report = Report::new(self.checkpoint.clone());
+        for number in 0..parts {
+            let part = Part { number, of: parts };
+            let (mut expected, events) = match self.fold_log(part).await? {
+                Attempt::Done(folded) => folded,
+                Attempt::Parts(wanted) => return Ok(Attempt::Parts(wanted)),
+            };
+            report.events += events;
+            let mut ahead = HashMap::new();
+            self.model
+                .scan(self.generation, |state| {
+                    if part.holds(&state.stream()) {
+                        compare(&mut report, &mut expected, &mut ahead, state);
+                    }
+                })
+                .await?;
+            missing(&mut report, &mut expected, &ahead);
+            if !ahead.is_empty() {
+                report.events += self.compare_ahead(&mut report, expected, ahead).await?;
             }
         }
-        for (place, reason) in undecodable {
-            if place.offset < until.get(&place.partition).copied().unwrap_or(0) {
+        Ok(Attempt::Done(report))
+    }
+
+    /// The states that the log says the streams of a part have at the checkpoint, and how many events that took; it breaks off
+    /// when they are too many.
+    async fn fold_log(&self, part: Part) -> anyhow::Result<Attempt<Folded<M::Digest>>> {
+        let until = self.checkpoint;
+        let mut states = HashMap::new();
+        let mut events = 0;
+        let mut source = self.source(Positions::new(), Extent::Whole).await?;
+        while !has_reached(source.reached(), until) {
+            let Gathered {
+                round, undecodable, ..
+            } = source.gather().await?;
+            for (partition, facts) in &round {
+                let end = until.get(partition).copied().unwrap_or(0);
+                for fact in facts.facts.iter().filter(|fact| fact.offset < end) {
+                    if part.holds(&<M::Digest as State>::stream_of(&fact.event)) {
+                        events += 1;
+                        fold_one::<M>(&mut states, *partition, fact)?;
+                    }
+                }
+            }
+            for Undecodable { place, reason, .. } in undecodable {
+                if place.offset < until.get(&place.partition).copied().unwrap_or(0) {
+                    bail!("the record at {place} cannot be read: {reason}");
+                }
+            }
+            if states.len() > STREAMS_TOGETHER_MAX {
+                let (done, all) = (done(source.reached(), until), until.values().sum::<i64>());
+                return Ok(Attempt::Parts(
+                    part.more(done.unsigned_abs(), all.unsigned_abs()),
+                ));
+            }
+        }
+        Ok(Attempt::Done((states, events)))
+    }
+
+    async fn source(
+        &self,
+        from: Positions,
+        extent: Extent,
+    ) -> Result<Source<EventOf<M>>, LogError> {
+        Source::open(self.log, M::MODEL.topic(), from, extent, self.aside.clone()).await
+    }
+
+    /// Folds on from the checkpoint until every state that is ahead of it has been met at its own version.
+    async fn compare_ahead(
+        &self,
+        report: &mut Report,
+        mut states: HashMap<StreamId, M::Digest>,
+        mut ahead: HashMap<StreamId, M::Digest>,
+    ) -> anyhow::Result<u64> {
+        let ends = end_positions(&self.log.kafka, M::MODEL.topic()).await?;
+        let mut events = 0;
+        let mut source = self.source(self.checkpoint.clone(), Extent::Tail).await?;
+        while !ahead.is_empty() && !has_reached(source.reached(), &ends) {
+            let Gathered {
+                round, undecodable, ..
+            } = source.gather().await?;
+            for (partition, part) in &round {
+                for fact in &part.facts {
+                    let stream = <M::Digest as State>::stream_of(&fact.event);
+                    let Some(stored) = ahead.get(&stream) else {
+                        continue;
+                    };
+                    events += 1;
+                    fold_one::<M>(&mut states, *partition, fact)?;
+                    if let Some(wanted) = states
+                        .get(&stream)
+                        .filter(|wanted| wanted.version() == stored.version())
+                    {
+                        compare_one(report, stream, wanted, stored);
+                        ahead.remove(&stream);
+                    }
+                }
+            }
+            if let Some(Undecodable { place, reason, .. }) = undecodable.into_iter().next() {
                 bail!("the record at {place} cannot be read: {reason}");
             }
         }
-        if states.len() > STREAMS_TOGETHER_MAX {
-            let (done, all) = (done(source.reached(), until), until.values().sum::<i64>());
-            return Ok(Attempt::Parts(
-                part.more(done.unsigned_abs(), all.unsigned_abs()),
-            ));
+        let mut unknown: Vec<_> = ahead.into_iter().collect();
+        unknown.sort_unstable_by_key(|(stream, _)| *stream);
+        for (stream, state) in unknown {
+            report.differs(|| {
+                format!(
+                    "{stream}: version {} is in the read model, not in the log",
+                    state.version()
+                )
+            });
         }
+        Ok(events)
     }
-    Ok(Attempt::Done((states, events)))
 }
+
+/// Streams with their states, and how many events they were folded from.
+type Folded<D> = (HashMap<StreamId, D>, u64);
 
 fn fold_one<M: ReadModel>(
     states: &mut HashMap<StreamId, M::Digest>,
@@ -249,56 +314,6 @@ fn compare_one<D: Digested>(report: &mut Report, stream: StreamId, wanted: &D, s
             )
         });
     }
-}
-
-/// Folds on from `checkpoint` until every state that is ahead of it has been met at its own version.
-async fn compare_ahead<M: ReadModel>(
-    report: &mut Report,
-    log: &Log,
-    checkpoint: Positions,
-    mut states: HashMap<StreamId, M::Digest>,
-    mut ahead: HashMap<StreamId, M::Digest>,
-) -> anyhow::Result<u64> {
-    let ends = end_positions(&log.kafka, M::MODEL.topic()).await?;
-    let mut events = 0;
-    let mut source: Source<EventOf<M>> =
-        Source::open(log, M::MODEL.topic(), checkpoint, Extent::Tail).await?;
-    while !ahead.is_empty() && !has_reached(source.reached(), &ends) {
-        let Gathered {
-            round, undecodable, ..
-        } = source.gather().await?;
-        for (partition, part) in &round {
-            for fact in &part.facts {
-                let stream = <M::Digest as State>::stream_of(&fact.event);
-                let Some(stored) = ahead.get(&stream) else {
-                    continue;
-                };
-                events += 1;
-                fold_one::<M>(&mut states, *partition, fact)?;
-                if let Some(wanted) = states
-                    .get(&stream)
-                    .filter(|wanted| wanted.version() == stored.version())
-                {
-                    compare_one(report, stream, wanted, stored);
-                    ahead.remove(&stream);
-                }
-            }
-        }
-        if let Some((place, reason)) = undecodable.into_iter().next() {
-            bail!("the record at {place} cannot be read: {reason}");
-        }
-    }
-    let mut unknown: Vec<_> = ahead.into_iter().collect();
-    unknown.sort_unstable_by_key(|(stream, _)| *stream);
-    for (stream, state) in unknown {
-        report.differs(|| {
-            format!(
-                "{stream}: version {} is in the read model, not in the log",
-                state.version()
-            )
-        });
-    }
-    Ok(events)
 }
 
 #[cfg(test)]

@@ -154,6 +154,7 @@ impl<M: ReadModel> Worker<M> {
         tracing::info!(model = M::MODEL.name(), generation = generation.0, positions = ?follower.positions(), "following the log");
         self.component.ready();
         measures::halted(M::MODEL, 0);
+        measures::set_aside(M::MODEL, follower.set_aside());
         let mut halts = Halts {
             health: &self.health,
             model: M::MODEL.name(),
@@ -178,7 +179,9 @@ impl<M: ReadModel> Worker<M> {
                         within(QUESTION_TIMEOUT_S, self.model.followed()).await?;
                         said = Some(Instant::now());
                     }
-                    if halts.since.is_some_and(|since| since.elapsed() > HALT_RETRY_AFTER) {
+                    if halts.since.is_some_and(|since| since.elapsed() > HALT_RETRY_AFTER)
+                        || self.is_any_set_aside(&follower).await?
+                    {
                         return Ok(());
                     }
                 }
@@ -189,6 +192,21 @@ impl<M: ReadModel> Worker<M> {
                 }
             }
         }
+    }
+}
+
+impl<M: ReadModel> Worker<M> {
+    /// Whether an operator has set a record aside at which a partition has stopped.
+    async fn is_any_set_aside(&self, follower: &Follower<M>) -> Result<bool, StoreError> {
+        if follower.halts().is_empty() {
+            return Ok(false);
+        }
+        let aside = within(QUESTION_TIMEOUT_S, self.model.all_set_aside()).await?;
+        let is_at = |halt: &Halt| {
+            let mut places = aside.iter().map(|record| (record.partition, record.offset));
+            places.any(|place| place == (halt.partition, halt.offset))
+        };
+        Ok(follower.halts().values().any(is_at))
     }
 }
 
@@ -211,6 +229,7 @@ impl Halts<'_> {
             partition,
             offset,
             reason,
+            ..
         } in follower.halts().values()
         {
             let component = self.health.component(format!("{}/{partition}", self.model));

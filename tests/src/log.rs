@@ -165,7 +165,7 @@ pub async fn events_of(topic: Topic) -> Vec<Recorded> {
                     open.remove(&partition);
                 }
             }
-            FeedItem::Undecodable { place, reason } => panic!("{place}: {reason}"),
+            FeedItem::Undecodable { place, reason, .. } => panic!("{place}: {reason}"),
         }
     }
     events

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
 use crate::{
     environment,
-    stack::{exported, remembered, run_to_its_end, script},
+    stack::{binary, exported, remembered, run_to_its_end, script},
 };
 
 /// From the first port of the shared stack to that of this one.
@@ -17,15 +17,15 @@ pub struct OwnStack {
 }
 
 impl OwnStack {
-    /// Brings one up: only what is needed to take commands keeps running.
-    pub async fn of_the_command_side(name: &str) -> Self {
+    /// Brings one up, and stops again what is not needed.
+    pub async fn without(name: &str, not_needed: &[&str]) -> Self {
         let own = Self {
             home: environment::home().join(name),
             port_base: remembered("port_base").as_u64().expect("a port") + PORTS_BESIDE,
         };
         own.works(&["up"]).await;
-        for aside in ["gateway", "notifier", "projections", "mongodb"] {
-            own.works(&["stop", aside]).await;
+        for each in not_needed {
+            own.works(&["stop", each]).await;
         }
         own
     }
@@ -45,6 +45,18 @@ impl OwnStack {
         match self.run(arguments).await {
             Ok(said) => said,
             Err(said) => panic!("scripts/stack {arguments:?}: {said}"),
+        }
+    }
+
+    /// Runs a program of ours to its end with its settings; what it printed, in success or failure.
+    pub async fn program(&self, program: &str, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(binary(program));
+        command.args(arguments).envs(self.environment().await);
+        let ran = run_to_its_end(command).await;
+        let printed = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
+        match ran.status.success() {
+            true => Ok(printed),
+            false => Err(printed),
         }
     }
 

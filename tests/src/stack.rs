@@ -309,7 +309,7 @@ pub async fn read_models_equal_the_log() {
 }
 
 /// The program as this stack runs it.
-fn binary(program: &str) -> PathBuf {
+pub(crate) fn binary(program: &str) -> PathBuf {
     let directory = remembered("binaries");
     Path::new(directory.as_str().expect("a directory")).join(program)
 }

@@ -12,6 +12,20 @@ use crate::environment::variable;
 
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
+/// Writes a record of a stranger, which stays.
+pub async fn writes(kafka: &str, topic: Topic, (partition, key): (u16, &str), value: &'static str) {
+    let (kafka, key) = (kafka.to_owned(), key.to_owned());
+    let writes = move || {
+        let client = ClientConfig::new().set("bootstrap.servers", kafka).create();
+        let producer: BaseProducer = client.expect("a producer");
+        let record = BaseRecord::to(topic.name()).partition(i32::from(partition));
+        let sent = producer.send(record.key(&key).payload(value));
+        sent.map_err(|(error, _)| error).expect("sent");
+        producer.flush(ANSWERED_WITHIN).expect("delivered");
+    };
+    tokio::task::spawn_blocking(writes).await.expect("written");
+}
+
 /// A transaction of a stranger, open until he gives it up.
 pub struct Stranger(BaseProducer);
 

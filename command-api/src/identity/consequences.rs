@@ -140,7 +140,7 @@ impl Consequences {
                     position,
                 } => self.draw(&records, partition, position).await?,
                 FeedItem::CaughtUp { .. } => {}
-                FeedItem::Undecodable { place, reason } => {
+                FeedItem::Undecodable { place, reason, .. } => {
                     tracing::error!(%place, %reason, "a record cannot be read: what follows from it, and from what comes after it, has to wait");
                     unreadable.get_or_insert((place, Instant::now() + UNREADABLE_PAUSE));
                 }

@@ -16,13 +16,14 @@ use mongodb::{
 };
 
 use super::{
-    document,
+    aside, document,
     fold::Order,
     generations,
     list::{AttributePath, OrderFilter, Sort},
     steps,
 };
 use crate::{
+    aside::SetAside,
     digest::Digest,
     fold::{Advance, Folded, Round, State, continued, fold},
     model::{FoldVersion, Generation, Known, Model, Positions},
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// MongoDB's code for a key that is there already.
-const DUPLICATE_KEY: i64 = 11_000;
+pub(super) const DUPLICATE_KEY: i64 = 11_000;
 /// Bytes of documents in one update command at most; a command may have 48 MB.
 const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Updates in one command at most; MongoDB takes 100,000.
@@ -424,6 +425,22 @@ impl ReadModel for OrderStore {
             each(document::digest(&document)?);
         }
         Ok(())
+    }
+
+    async fn states(
+        &self,
+        generation: Generation,
+        streams: &[StreamId],
+    ) -> Result<HashMap<StreamId, Order>, StoreError> {
+        self.stored(generation, streams).await
+    }
+
+    async fn set_aside(&self, record: &SetAside) -> Result<bool, StoreError> {
+        aside::enter(self, record).await
+    }
+
+    async fn all_set_aside(&self) -> Result<Vec<SetAside>, StoreError> {
+        aside::all(self).await
     }
 
     async fn stored_as(

@@ -18,10 +18,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    aside,
     fold::{STATUSES, User, role_name, status_name},
     generations,
 };
 use crate::{
+    aside::SetAside,
     digest::Digest,
     fold::{Advance, Folded, Round, continued, fold},
     model::{FoldVersion, Generation, Known, Model, Positions},
@@ -383,6 +385,22 @@ impl ReadModel for UserStore {
             each(User::try_from(row)?.digested());
         }
         Ok(())
+    }
+
+    async fn states(
+        &self,
+        generation: Generation,
+        streams: &[StreamId],
+    ) -> Result<HashMap<StreamId, User>, StoreError> {
+        self.stored(generation, streams).await
+    }
+
+    async fn set_aside(&self, record: &SetAside) -> Result<bool, StoreError> {
+        aside::enter(self, record).await
+    }
+
+    async fn all_set_aside(&self) -> Result<Vec<SetAside>, StoreError> {
+        aside::all(self).await
     }
 
     async fn stored_as(

@@ -8,6 +8,7 @@
     reason = "this is a test, also outside of functions marked as one"
 )]
 
+mod aside;
 mod generations;
 mod lock;
 mod orders;

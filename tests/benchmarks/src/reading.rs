@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{bail, ensure};
-use event_log::{Feed, FeedItem, KafkaSettings, Schemas, topics::end_positions};
+use event_log::{Feed, FeedItem, KafkaSettings, Schemas, feed::Reading, topics::end_positions};
 use events::Topic;
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -47,7 +47,11 @@ pub async fn feed(
     let mut open: BTreeSet<u16> = ends.keys().copied().collect();
     let begun = Instant::now();
     let (schemas, from) = (Arc::clone(schemas), BTreeMap::new());
-    let mut feed = Feed::start_wide(kafka, schemas, Topic::Orders, from, threads).await?;
+    let reading = Reading {
+        threads,
+        ..Reading::default()
+    };
+    let mut feed = Feed::start_as(kafka, schemas, Topic::Orders, from, reading).await?;
     let mut events = 0;
     while !open.is_empty() {
         let (partition, position) = match feed.next().await? {
@@ -63,7 +67,7 @@ pub async fn feed(
                 partition,
                 position,
             } => (partition, position),
-            FeedItem::Undecodable { place, reason } => bail!("{place}: {reason}"),
+            FeedItem::Undecodable { place, reason, .. } => bail!("{place}: {reason}"),
         };
         if ends.get(&partition).is_none_or(|end| position >= *end) {
             open.remove(&partition);

@@ -29,6 +29,7 @@ mod read_side;
 mod refusals;
 mod reload;
 mod rights;
+mod set_aside;
 mod state_store;
 mod tokens;
 mod topic_facts;

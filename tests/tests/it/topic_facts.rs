@@ -19,6 +19,7 @@ const AS_MADE: [(&str, &str); 5] = [
     ("max.message.bytes", "2097152"),
     ("min.insync.replicas", "1"),
 ];
+const NOT_NEEDED: [&str; 4] = ["gateway", "notifier", "projections", "mongodb"];
 /// A node asks every 5 s how many partitions there are.
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
 
@@ -58,7 +59,7 @@ impl Operator {
 #[test]
 fn a_topic_that_is_not_as_it_must_be_stops_a_node_which_says_how_to_mend_it() {
     alone(async {
-        let own = OwnStack::of_the_command_side("topic-facts").await;
+        let own = OwnStack::without("topic-facts", &NOT_NEEDED).await;
         let environment = own.environment().await;
         let operator = Operator::of(&environment["KAFKA_BOOTSTRAP_SERVERS"]);
         own.works(&["stop", NODE]).await;
