@@ -73,6 +73,8 @@ pub struct Reading {
     /// Threads that share the partitions out among them, each with a client of its own: for whoever reads all of a long
     /// topic, since reading takes a processor longer than what it comes from.
     pub threads: u16,
+    /// The partitions that are read; all, where none are named.
+    pub only: Option<Arc<BTreeSet<u16>>>,
     /// Records, by partition and offset, that are not looked at.
     pub passed_over: Arc<BTreeSet<(u16, i64)>>,
 }
@@ -82,6 +84,7 @@ impl Default for Reading {
     fn default() -> Self {
         Self {
             threads: 1,
+            only: None,
             passed_over: Arc::default(),
         }
     }
@@ -117,7 +120,13 @@ impl Feed {
         let (sender, items) = mpsc::channel(BATCHES_QUEUED_MAX);
         for thread in 0..threads {
             let mut assignment = TopicPartitionList::new();
-            for partition in (thread..partitions).step_by(threads.into()) {
+            let is_read = |partition: &u16| {
+                reading
+                    .only
+                    .as_ref()
+                    .is_none_or(|only| only.contains(partition))
+            };
+            for partition in (thread..partitions).step_by(threads.into()).filter(is_read) {
                 let offset = from
                     .get(&partition)
                     .map_or(Offset::Beginning, |position| Offset::Offset(*position));

@@ -1,5 +1,6 @@
-//! Who owns which shard: a Kafka consumer group over the partitions of one topic, of which no record is ever
-//! consumed. The group gives liveness and routing; safety comes from the fence of the writer (`writer.rs`).
+//! Who owns which partitions: a Kafka consumer group over those of one topic, of which no record is ever
+//! consumed. The group gives liveness and routing; safety comes from elsewhere: for writers of the log from their fence
+//! (`writer.rs`), for read models from the checkpoint, which moves only from where its reader found it.
 //!
 //! The proof that a shard is a node's own is an offset that it commits to the group, and what the commit carries beside the
 //! offset is the address where the node takes what is meant for the shard. So the group is also the directory of owners.
@@ -25,7 +26,6 @@ use rdkafka::{
 
 use crate::{KafkaSettings, LogError, replay::is_passing};
 
-const GROUP: &str = "command-api";
 const POLL_WAIT: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How long asking the group for the owners may take.
@@ -37,10 +37,36 @@ const CHECKED_WITHIN: Duration = Duration::from_secs(2);
 /// After so long without the cluster a member gives its shards up and joins anew, with a new client.
 const CUT_OFF_MAX: Duration = Duration::from_secs(20);
 
+/// A group, and what its members share out among them.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// Its name in Kafka.
+    pub name: String,
+    /// The topic whose partitions are shared out.
+    pub topic: Topic,
+    /// How many there are.
+    pub shards: u16,
+    /// How long it waits for a silent member before another takes over what is his; Kafka accepts 6 s and more.
+    pub session_timeout: Duration,
+}
+
+impl Group {
+    /// The group of command nodes, over `shards` shards. One topic of the two: the shards of the other are the same
+    /// partitions.
+    pub fn of_command_nodes(kafka: &KafkaSettings, shards: u16) -> Self {
+        Self {
+            name: "command-api".to_owned(),
+            topic: Topic::Orders,
+            shards,
+            session_timeout: Duration::from_secs(kafka.ownership_session_timeout_seconds.into()),
+        }
+    }
+}
+
 /// What a member of the group is told.
 #[derive(Debug)]
 pub enum Ownership {
-    /// These shards are ours from now on.
+    /// These shards are ours from now on; none, when there are more members than shards.
     Assigned(Vec<u16>),
     /// These shards are given up. When the listener returns, others may have them: nothing may be written any more.
     Revoked(Vec<u16>),
@@ -62,8 +88,9 @@ pub enum LastOwner {
     At(Arc<str>),
 }
 
-/// A member of the group of command nodes.
+/// A member of a group.
 pub struct Membership {
+    topic: Topic,
     /// The client that is a member now.
     consumer: Arc<Mutex<Arc<BaseConsumer<Member>>>>,
     /// Where this node takes what is meant for its shards.
@@ -74,15 +101,17 @@ pub struct Membership {
 
 impl Membership {
     /// Joins the group as `instance`, which others reach at `address`; `listener` hears of every change. Membership ends
-    /// when the topics no longer have `shards` partitions.
+    /// when the topics no longer have as many partitions as the group shares out.
     pub fn join(
         kafka: &KafkaSettings,
+        group: Group,
         instance: &str,
         address: &str,
-        shards: u16,
         listener: Listener,
     ) -> Result<Self, LogError> {
-        let consumer = Arc::new(Mutex::new(Arc::new(member(kafka, instance, &listener)?)));
+        let topic = group.topic;
+        let first = member(kafka, &group, instance, &listener)?;
+        let consumer = Arc::new(Mutex::new(Arc::new(first)));
         let leaving = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new()
             .name("membership".to_owned())
@@ -90,12 +119,13 @@ impl Membership {
                 let (consumer, leaving) = (Arc::clone(&consumer), Arc::clone(&leaving));
                 let (kafka, instance) = (kafka.clone(), instance.to_owned());
                 move || {
-                    let join = || member(&kafka, &instance, &listener);
-                    stay_member(&consumer, &leaving, shards, &*listener, join);
+                    let join = || member(&kafka, &group, &instance, &listener);
+                    stay_member(&consumer, &leaving, group.shards, &*listener, join);
                 }
             })
             .map_err(|error| LogError::Topic(format!("no thread for the group: {error}")))?;
         Ok(Self {
+            topic,
             consumer,
             address: address.to_owned(),
             leaving,
@@ -113,7 +143,7 @@ impl Membership {
             return Ok(false);
         }
         let mut proof = TopicPartitionList::new();
-        let mut shown = proof.add_partition(Topic::Orders.name(), i32::from(shard));
+        let mut shown = proof.add_partition(self.topic.name(), i32::from(shard));
         shown.set_offset(Offset::Offset(0))?;
         shown.set_metadata(&self.address);
         match consumer.commit(&proof, CommitMode::Sync) {
@@ -131,7 +161,7 @@ impl Membership {
         let consumer = Arc::clone(&self.consumer.lock());
         let mut asked = TopicPartitionList::new();
         for shard in 0..shards {
-            asked.add_partition(Topic::Orders.name(), i32::from(shard));
+            asked.add_partition(self.topic.name(), i32::from(shard));
         }
         let known = consumer.committed_offsets(asked, OWNERS_WITHIN)?;
         let mut owners = vec![LastOwner::Nobody; usize::from(shards)];
@@ -168,16 +198,17 @@ fn is_rebalancing(error: &KafkaError) -> bool {
 /// A client that is to be a member of the group.
 fn member(
     kafka: &KafkaSettings,
+    group: &Group,
     instance: &str,
     listener: &Listener,
 ) -> Result<BaseConsumer<Member>, LogError> {
     let consumer: BaseConsumer<Member> = kafka
         .client(instance)
-        .set("group.id", GROUP)
+        .set("group.id", &group.name)
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set(
             "session.timeout.ms",
-            (u32::from(kafka.ownership_session_timeout_seconds) * 1_000).to_string(),
+            group.session_timeout.as_millis().to_string(),
         )
         .set("heartbeat.interval.ms", HEARTBEAT.as_millis().to_string())
         .set("enable.auto.commit", "false")
@@ -186,8 +217,7 @@ fn member(
             owned: Mutex::default(),
             listener: Arc::clone(listener),
         })?;
-    // One topic of the two: the shards of the other are the same partitions.
-    consumer.subscribe(&[Topic::Orders.name()])?;
+    consumer.subscribe(&[group.topic.name()])?;
     Ok(consumer)
 }
 
@@ -329,9 +359,7 @@ impl ConsumerContext for Member {
             }
             let shards = shards(partitions);
             self.owned.lock().extend(&shards);
-            if !shards.is_empty() {
-                (self.listener)(Ownership::Assigned(shards));
-            }
+            (self.listener)(Ownership::Assigned(shards));
         }
     }
 }

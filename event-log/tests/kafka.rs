@@ -15,7 +15,7 @@ use std::{
 
 use event_log::{
     Feed, FeedItem, KafkaSettings, LogError, Recorded, Schemas,
-    membership::{LastOwner, Membership, Ownership},
+    membership::{Group, LastOwner, Membership, Ownership},
     registry,
     replay::replay_shard,
     topics::{self, TopicSettings},
@@ -333,7 +333,14 @@ fn join(kafka: &KafkaSettings, name: &str) -> (Membership, mpsc::Receiver<Owners
     let listener = Arc::new(move |change| drop(told.lock().unwrap().send(change)));
     let address = format!("{name}:1");
     (
-        Membership::join(kafka, name, &address, SHARDS, listener).unwrap(),
+        Membership::join(
+            kafka,
+            Group::of_command_nodes(kafka, SHARDS),
+            name,
+            &address,
+            listener,
+        )
+        .unwrap(),
         hears,
     )
 }

@@ -12,6 +12,7 @@ use crate::{
     fold::{Halt, Part, Round},
     measures,
     model::{Generation, Positions},
+    share::NoMember,
     source::{Extent, Gathered, Log, Source},
     store::{EventOf, ReadModel, StoreError, within},
     traced,
@@ -29,6 +30,9 @@ pub enum FollowError {
     /// The read model.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The group of processes that share the partitions, for good.
+    #[error("the group of projections: {0}")]
+    Group(#[source] NoMember),
 }
 
 /// Follows the log into one generation of a read model.

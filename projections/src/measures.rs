@@ -15,6 +15,7 @@ const ROUND: &str = "projections_round_duration_seconds";
 const HALTED: &str = "projections_halted_partitions";
 const WAIT: &str = "projections_query_wait_seconds";
 const LOOKUP: &str = "projections_lookup_duration_seconds";
+const OWN: &str = "projections_own_partitions";
 const SET_ASIDE: &str = "projections_set_aside_records";
 const POSITION: &str = "projections_position";
 const LAG_EVENTS: &str = "projections_lag_events";
@@ -45,6 +46,10 @@ pub fn enter() {
         (
             HALTED,
             "Partitions that stopped at a record; nothing behind it is applied.",
+        ),
+        (
+            OWN,
+            "Partitions that this process follows; processes of one version share them out.",
         ),
         (
             SET_ASIDE,
@@ -83,6 +88,7 @@ pub fn enter() {
         drop(histogram!(ROUND, "model" => model.name()));
         halted(model, 0);
         set_aside(model, 0);
+        own(model, 0);
     }
     for outcome in ["reached", "not_reached"] {
         drop(histogram!(WAIT, "outcome" => outcome));
@@ -101,6 +107,11 @@ pub fn round(model: Model, events: usize, took: Duration) {
 /// So many partitions of a read model stand still.
 pub fn halted(model: Model, partitions: usize) {
     gauge!(HALTED, "model" => model.name()).set(partitions as f64);
+}
+
+/// So many partitions are this process' own.
+pub fn own(model: Model, partitions: usize) {
+    gauge!(OWN, "model" => model.name()).set(partitions as f64);
 }
 
 /// So many records are set aside.

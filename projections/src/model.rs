@@ -95,6 +95,14 @@ pub fn has_reached(positions: &Positions, target: &Positions) -> bool {
         .all(|(partition, wanted)| *wanted <= positions.get(partition).copied().unwrap_or(0))
 }
 
+/// Moves `positions` on to where `others` are further.
+pub fn reach(positions: &mut Positions, others: &Positions) {
+    for (partition, further) in others {
+        let position = positions.entry(*partition).or_insert(0);
+        *position = (*position).max(*further);
+    }
+}
+
 /// A number that is raised whenever the same events would be stored otherwise. Each version has generations of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FoldVersion(pub u16);

@@ -18,7 +18,7 @@ use runtime::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    described, grpc, horizon, indexes, lag, live, measures,
+    described, grpc, horizon, indexes, lag, live, measures, news,
     orders::store::OrderStore,
     queries::Queries,
     retention,
@@ -88,8 +88,13 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         registry: health.component("registry"),
         log: opened,
     };
+    let (users_colleagues, users_line) = news::line::<UserStore>();
+    let (orders_colleagues, orders_line) = news::line::<OrderStore>();
+    let lines = vec![users_line, orders_line];
+    let progress = news::pass_on(pool.clone(), lines, shutdown.clone());
     let users = Worker {
         model: users,
+        colleagues: users_colleagues,
         log: log.clone(),
         live: users_live,
         component: health.component("users in postgres"),
@@ -98,6 +103,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     };
     let orders = Worker {
         model: orders,
+        colleagues: orders_colleagues,
         log,
         live: orders_live,
         component: health.component("orders in mongodb"),
@@ -134,6 +140,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
     vital.spawn("reload", hangups.follow(read_anew, shutdown.clone()));
     vital.spawn("users projection", users.run(shutdown.clone()));
     vital.spawn("orders projection", orders.run(shutdown.clone()));
+    vital.spawn("progress of other processes", progress);
     vital.spawn("lag of users", users_lag);
     vital.spawn("lag of orders", orders_lag);
     vital.spawn("end of the log of users", users_lookout);

@@ -17,6 +17,7 @@ use crate::{
     aside::{Aside, stream_of_key},
     fold::{Fact, Halt, Part, Round},
     model::Positions,
+    share::Partitions,
     traced::Traced,
 };
 
@@ -24,20 +25,29 @@ use crate::{
 const ROUND_EVENTS_MAX: usize = 4_000;
 
 /// How much of the log there is to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Extent {
     /// Its end, as it grows.
     Tail,
+    /// The same of these partitions only.
+    TailOf(Partitions),
     /// All of it, or much.
     Whole,
 }
 
 impl Extent {
     /// How many threads read it together.
-    const fn threads(self) -> u16 {
+    const fn threads(&self) -> u16 {
         match self {
-            Self::Tail => 1,
+            Self::Tail | Self::TailOf(_) => 1,
             Self::Whole => 2,
+        }
+    }
+
+    fn partitions(&self) -> Option<Partitions> {
+        match self {
+            Self::TailOf(partitions) => Some(Arc::clone(partitions)),
+            Self::Tail | Self::Whole => None,
         }
     }
 }
@@ -110,6 +120,7 @@ impl<E: TryFrom<Event>> Source<E> {
     ) -> Result<Self, LogError> {
         let reading = Reading {
             threads: extent.threads(),
+            only: extent.partitions(),
             passed_over: Arc::clone(aside.places()),
         };
         let schemas = Arc::clone(&log.schemas);

@@ -18,7 +18,10 @@ use crate::{
     follower::{FollowError, Follower},
     live::Live,
     measures,
+    model::reach,
+    news::Colleagues,
     settings::Places,
+    share::Share,
     source::{Extent, Log},
     store::{ReadModel, StoreError, within},
 };
@@ -33,6 +36,8 @@ const QUESTION_TIMEOUT_S: u64 = 5;
 const PREPARE_TIMEOUT_S: u64 = 30;
 /// After this long a halted partition is tried again: what made it undecodable may be mended.
 const HALT_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// For so long a process keeps its share of the partitions that fails to follow them.
+const SHARE_KEPT_FOR: Duration = Duration::from_secs(5);
 /// Pause after another writer was met, so that two do not chase each other.
 const OTHER_WRITER_PAUSE: Duration = Duration::from_millis(500);
 
@@ -81,6 +86,8 @@ pub struct Worker<M> {
     pub model: M,
     /// The log.
     pub log: LogOpener,
+    /// The other processes that share the partitions.
+    pub colleagues: Colleagues,
     /// Where queries learn how far it is.
     pub live: Live,
     /// All components, for those of halted partitions.
@@ -93,7 +100,7 @@ pub struct Worker<M> {
 
 impl<M: ReadModel> Worker<M> {
     /// Works until `shutdown` is cancelled.
-    pub async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let prepare = || within(PREPARE_TIMEOUT_S, self.prepare());
         if retry::until_ready(&self.component, self.start_hint, &shutdown, prepare)
             .await
@@ -104,12 +111,34 @@ impl<M: ReadModel> Worker<M> {
         let Some(log) = self.log.open(&shutdown).await else {
             return Ok(());
         };
+        let mut share = None;
+        let worked = self.work(&log, &mut share, &shutdown).await;
+        if let Some(share) = share {
+            share.leave().await;
+        }
+        worked
+    }
+
+    /// Follows the log in its share of the partitions, again and again. The share is given up when that fails for long: others
+    /// may be able to do what this process is not.
+    async fn work(
+        &mut self,
+        log: &Log,
+        share: &mut Option<Share>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
+        let mut well = Instant::now();
         while !shutdown.is_cancelled() {
             let begun = Instant::now();
-            let pause = match self.follow(&log, &shutdown).await {
-                Ok(()) => continue,
+            let pause = match self.follow(log, share, shutdown).await {
+                Ok(()) => {
+                    well = Instant::now();
+                    continue;
+                }
+                Err(error @ FollowError::Group(_)) => return Err(error.into()),
                 Err(FollowError::Store(StoreError::Moved(_))) => {
+                    well = Instant::now();
                     tracing::info!(
                         model = M::MODEL.name(),
                         "another writer is at work, going on from its checkpoint"
@@ -119,6 +148,12 @@ impl<M: ReadModel> Worker<M> {
                 Err(error) => {
                     if begun.elapsed() > HALT_RETRY_AFTER {
                         backoff = Backoff::default();
+                        well = Instant::now();
+                    }
+                    if well.elapsed() > SHARE_KEPT_FOR
+                        && let Some(share) = share.take()
+                    {
+                        share.leave().await;
                     }
                     let pause = backoff.next_pause();
                     tracing::warn!(model = M::MODEL.name(), %error, hint = self.start_hint, "trying again in {} ms", pause.as_millis());
@@ -143,16 +178,36 @@ impl<M: ReadModel> Worker<M> {
         Ok(())
     }
 
-    /// Follows the log into the live generation. Returns when there is another live generation, a halted
-    /// partition is to be tried again, or `shutdown` is cancelled.
-    async fn follow(&self, log: &Log, shutdown: &CancellationToken) -> Result<(), FollowError> {
+    /// Follows the log into the live generation. Returns when there is another live generation, this process' share is
+    /// another, a halted partition is to be tried again, or `shutdown` is cancelled.
+    async fn follow(
+        &mut self,
+        log: &Log,
+        share: &mut Option<Share>,
+        shutdown: &CancellationToken,
+    ) -> Result<(), FollowError> {
         let generation = within(QUESTION_TIMEOUT_S, self.model.live()).await?;
         within(QUESTION_TIMEOUT_S, self.model.mend_view()).await?;
-        let mut follower = Follower::open(&self.model, log, generation, Extent::Tail).await?;
-        // Another process may have got further: queries here need not wait for a round of our own.
-        self.live.tell(generation, follower.positions());
-        tracing::info!(model = M::MODEL.name(), generation = generation.0, positions = ?follower.positions(), "following the log");
+        let share = match share {
+            Some(share) => share,
+            None => {
+                self.component
+                    .waiting("the group has not shared the partitions out yet");
+                share.insert(Share::join::<M>(log)?)
+            }
+        };
+        let own = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            own = share.other_than(None) => own.map_err(FollowError::Group)?,
+        };
+        let extent = Extent::TailOf(Arc::clone(&own));
+        let mut follower = Follower::open(&self.model, log, generation, extent).await?;
+        // How far the generation is, whoever has brought it there.
+        let mut reached = follower.positions().clone();
+        self.live.tell(generation, &reached);
+        tracing::info!(model = M::MODEL.name(), generation = generation.0, partitions = ?own, positions = ?reached, "following the log");
         self.component.ready();
+        measures::own(M::MODEL, own.len());
         measures::halted(M::MODEL, 0);
         measures::set_aside(M::MODEL, follower.set_aside());
         let mut halts = Halts {
@@ -175,6 +230,11 @@ impl<M: ReadModel> Worker<M> {
                         return Ok(());
                     }
                     follower.settle().await?;
+                    if own.len() < usize::from(log.partitions) {
+                        let checkpoint = self.model.checkpoint(generation);
+                        reach(&mut reached, &within(QUESTION_TIMEOUT_S, checkpoint).await?);
+                        self.live.tell(generation, &reached);
+                    }
                     if said.is_none_or(|said: Instant| said.elapsed() >= FOLLOWED_EVERY) {
                         within(QUESTION_TIMEOUT_S, self.model.followed()).await?;
                         said = Some(Instant::now());
@@ -185,9 +245,24 @@ impl<M: ReadModel> Worker<M> {
                         return Ok(());
                     }
                 }
+                other = share.other_than(Some(&own)) => {
+                    other.map_err(FollowError::Group)?;
+                    return Ok(follower.settle().await?);
+                }
+                (theirs, positions) = self.colleagues.hear() => {
+                    if theirs == generation {
+                        reach(&mut reached, &positions);
+                        self.live.tell(generation, &reached);
+                    }
+                }
                 gathered = follower.gather() => {
+                    let before = follower.events;
                     follower.apply(gathered?).await?;
-                    self.live.tell(generation, follower.positions());
+                    reach(&mut reached, follower.positions());
+                    self.live.tell(generation, &reached);
+                    if follower.events > before {
+                        self.colleagues.tell(generation, follower.positions());
+                    }
                     halts.show(&follower);
                 }
             }

@@ -44,7 +44,7 @@ use directory::Directory;
 use domain::user;
 use event_log::{
     KafkaSettings, LogError, Schemas,
-    membership::{Membership, Ownership},
+    membership::{Group, Membership, Ownership},
     topics,
 };
 use events::StreamVersion;
@@ -213,6 +213,7 @@ impl Shards {
         };
         let membership = Mutex::new(None);
         let listener = move |change| match change {
+            Ownership::Assigned(none) if none.is_empty() => {}
             Ownership::Assigned(assigned) => {
                 let mut slot = membership.lock();
                 let Some(member) = slot.take().or_else(|| handed_over.recv().ok()) else {
@@ -226,9 +227,9 @@ impl Shards {
         };
         let membership = Membership::join(
             &kafka,
+            Group::of_command_nodes(&kafka, count),
             &node.instance,
             &node.address,
-            count,
             Arc::new(listener),
         )?;
         let membership = Arc::new(membership);

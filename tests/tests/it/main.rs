@@ -30,6 +30,7 @@ mod refusals;
 mod reload;
 mod rights;
 mod set_aside;
+mod several_projections;
 mod state_store;
 mod tokens;
 mod topic_facts;
