@@ -38,6 +38,7 @@ pub struct SetAside {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// The id of the stream.
+    #[serde(with = "uuid::serde::hyphenated")]
     pub stream: Uuid,
     /// The version of the read model before the gap.
     pub after: StreamVersion,
