@@ -1,8 +1,9 @@
 """Bugs that are planted on purpose: the tests must find each. A checker that has not found a planted bug proves nothing.
 
 A patch in `tests/planted-bugs/` begins with lines `guarantee: …` (what is broken, and how), `test: …` (the test that must
-find it) and `shows: …` (a pattern: what that test must say, such as a kind of violation). Each is applied to a copy of
-the checkout, alone, built, and run on a stack of its own.
+find it) and `shows: …` (a pattern: what that test must say, such as a kind of violation). `in: …` says in which service it
+is, unless in command-api, and `by: adapters` that the test is one of that service's own, on the real databases. Each is
+applied to a copy of the checkout, alone, built, and run on a stack of its own.
 """
 
 import argparse
@@ -23,11 +24,10 @@ from orderlog_stack.services import BINARIES
 from . import runs
 
 PATCHES = CHECKOUT / "tests" / "planted-bugs"
-BROKEN = "command-api"
-"""The service that bugs are planted in."""
 AS_WITH_TESTS = ("--test", "contract")
-"""A small test beside it: cargo then chooses the features that it chooses when it builds everything."""
-HEADER = ("guarantee", "test", "shows")
+"""A small test beside a service: cargo then chooses the features that it chooses when it builds everything."""
+HEADER = {"guarantee": None, "test": None, "shows": None, "in": "command-api", "by": runs.END_TO_END}
+"""The lines of a header, and what one says that is not there."""
 PORT_BASE_DEFAULT = 25_000
 GIT_WITHIN_S = 60
 
@@ -38,11 +38,14 @@ class Bug:
     def __init__(self, path):
         self.path, self.name = path, path.stem
         text = path.read_text()
-        for name in HEADER:
+        header = {}
+        for name, otherwise in HEADER.items():
             found = re.search(rf"^{name}: (.+)$", text, re.MULTILINE)
-            if not found:
+            header[name] = found.group(1) if found else otherwise
+            if header[name] is None:
                 raise Failure(f"{path.name} has no line `{name}: …`")
-            setattr(self, name, found.group(1))
+        self.guarantee, self.test, self.shows = header["guarantee"], header["test"], header["shows"]
+        self.service, self.by = header["in"], header["by"]
 
     def is_found(self, said):
         """Whether the test failed, and with what it should fail with."""
@@ -88,7 +91,7 @@ def _list(bugs, checkout):
 
 def _run(bugs, work):
     begun = time.monotonic()
-    binary = runs.test_binary()
+    tests = runs.test_binaries()
     binaries = _binaries(work / "bin")
     port_base = os.environ.get("ORDERLOG_PLANTED_PORT_BASE", str(PORT_BASE_DEFAULT))
     rows, missed = [], []
@@ -96,10 +99,10 @@ def _run(bugs, work):
     with ThreadPoolExecutor(max_workers=1) as builder, runs.Stack(work / "stack", port_base, binaries) as stack:
         built = [(bug, builder.submit(_build, bug, work)) for bug in bugs]
         try:
-            _without_a_bug(bugs, stack, binary)
-            for bug, service in built:
+            _without_a_bug(bugs, stack, tests)
+            for bug, broken in built:
                 say(f"{bug.name}: {bug.guarantee}")
-                caught_by, shown = _look_for(bug, service.result(), binaries, stack, binary, work)
+                caught_by, shown = _look_for(bug, broken.result(), binaries, stack, tests, work)
                 rows.append((bug.name, bug.guarantee, caught_by or "**not caught**", shown))
                 if not caught_by:
                     missed.append(bug.name)
@@ -112,41 +115,48 @@ def _run(bugs, work):
     return 1 if missed else 0
 
 
-def _without_a_bug(bugs, stack, binary):
+def _without_a_bug(bugs, stack, tests):
     """A test that fails anyway finds nothing."""
     say("without a bug")
     stack.fresh()
-    for test in sorted({bug.test for bug in bugs}):
-        said = stack.test(binary, test)
+    for by, test in sorted({(bug.by, bug.test) for bug in bugs}):
+        said = stack.test(tests[by], test)
         runs.told(said)
         if not said.passed:
             raise Failure(f"{test} fails without any bug: {said.why()}")
 
 
 def _build(bug, work):
-    """The service with the bug; None when the patch does not apply."""
+    """The service with the bug, or its own tests; None when the patch does not apply."""
     checkout = work / "checkout"
     copy(checkout)
     if not applies(bug, checkout):
         return None
-    runs.build("build", "--locked", "--workspace", "--bin", BROKEN, *AS_WITH_TESTS, checkout=checkout,
-               into=work / "target")
+    wanted = ("--bin", bug.service, *AS_WITH_TESTS) if bug.by == runs.END_TO_END else ("--test", bug.by)
+    built = runs.build("build", "--locked", "--workspace", *wanted, checkout=checkout, into=work / "target")
+    broken = work / "target" / "debug" / bug.service
+    if bug.by != runs.END_TO_END:
+        broken = runs.executable(built, bug.by, bug.service)
     kept = work / "built" / bug.name
     kept.parent.mkdir(parents=True, exist_ok=True)
-    _put(work / "target" / "debug" / BROKEN, kept)
+    _put(broken, kept)
     return kept
 
 
-def _look_for(bug, service, binaries, stack, binary, work):
+def _look_for(bug, broken, binaries, stack, tests, work):
     """The test that caught the bug (or nothing), and what it said."""
-    if service is None:
+    if broken is None:
         say("  the patch does not apply any more")
         return None, "the patch does not apply"
     stack.reset()
-    _put(service, binaries / BROKEN)
-    service.unlink()
+    whole = runs.target() / "debug" / bug.service
+    if bug.by == runs.END_TO_END:
+        _put(broken, binaries / bug.service)
     stack.fresh()
+    binary = tests[bug.by] if bug.by == runs.END_TO_END else broken
     said = stack.test(binary, bug.test, to_the_end=False)
+    broken.unlink()
+    _put(whole, binaries / bug.service)
     log = work / f"{bug.name}.log"
     log.write_text(said.output)
     if bug.is_found(said):
@@ -192,6 +202,7 @@ def _binaries(directory):
 
 def _put(source, place):
     """As a new file: the old one may be running."""
+    source = Path(source)
     temporary = place.with_name(f".{place.name}.new")
     shutil.copy2(source, temporary)
     Path(temporary).replace(place)

@@ -13,6 +13,8 @@ from orderlog_stack.home import CHECKOUT
 from orderlog_stack.report import Failure, say
 
 CARGO = os.environ.get("CARGO", "cargo")
+END_TO_END = "it"
+ADAPTERS = "adapters"
 BUILD_WITHIN_S = 3_600
 STACK_WITHIN_S = 600
 TEST_WITHIN_S = 420
@@ -40,13 +42,19 @@ def build(*arguments, checkout=CHECKOUT, into=None):
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def test_binary():
-    """The end-to-end tests, built, and the services beside them."""
+def test_binaries():
+    """The end-to-end tests and those of the read side's databases, built, and the services beside them."""
     built = build("build", "--locked", "--workspace", "--lib", "--bins", "--tests")
+    return {END_TO_END: executable(built, END_TO_END), ADAPTERS: executable(built, ADAPTERS, "projections")}
+
+
+def executable(built, name, package=""):
+    """What cargo built under this name, of the package in the directory of that name."""
     found = [each["executable"] for each in built
-             if each.get("executable") and each.get("target", {}).get("name") == "it"]
+             if each.get("executable") and each.get("target", {}).get("name") == name
+             and f"/{package}" in each["target"]["src_path"]]
     if not found:
-        raise Failure("cargo built no test `it`")
+        raise Failure(f"cargo built no `{name}` {package}".rstrip())
     return found[-1]
 
 

@@ -47,7 +47,7 @@ def main():
 def _run(arguments):
     seed = random.randrange(SEED_MAX) if arguments.seed is None else arguments.seed
     begun = time.monotonic()
-    binary = runs.test_binary()
+    binary = runs.test_binaries()[runs.END_TO_END]
     tests = [test for test in _tests(binary) if arguments.only in test]
     home = runs.target() / "fault-suite"
     home.mkdir(parents=True, exist_ok=True)

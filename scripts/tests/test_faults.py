@@ -27,9 +27,11 @@ class PlantedBugs(unittest.TestCase):
     def test_each_says_what_it_breaks_and_which_test_must_find_it(self):
         bugs = [planted.Bug(path) for path in planted.PATCHES.glob("*.patch")]
         self.assertGreaterEqual(len(bugs), PLANTED_MIN)
-        tests = "".join(path.read_text() for path in (CHECKOUT / "tests" / "tests" / "it").glob("*.rs"))
+        of_services = {"it": "tests/tests/it", "adapters": "projections/tests/adapters"}
+        tests = {by: "".join(path.read_text() for path in (CHECKOUT / directory).glob("*.rs"))
+                 for by, directory in of_services.items()}
         for bug in bugs:
-            self.assertIn(f"fn {bug.test.rpartition('::')[2]}()", tests, bug.name)
+            self.assertIn(f"fn {bug.test.rpartition('::')[2]}()", tests[bug.by], bug.name)
 
     def test_each_still_applies(self):
         with tempfile.TemporaryDirectory() as directory:
