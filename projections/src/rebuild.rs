@@ -70,9 +70,14 @@ pub async fn rebuild<M: ReadModel>(
         indexing.elapsed().as_secs_f64()
     ));
     filling.catch_up().await?;
+    let comparing = Instant::now();
     let report = verify::verify(model, log, to)
         .await
         .context("comparing with the log")?;
+    say(format!(
+        "compared with the log in {:.1} s",
+        comparing.elapsed().as_secs_f64()
+    ));
     if !report.is_equal() {
         report
             .differences

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use event_log::{Schemas, writer::ShardWriter};
+use event_log::{Schemas, topics::end_positions, writer::ShardWriter};
 use events::{
-    Actor, Envelope, Event, Idempotency, Metadata,
+    Actor, Envelope, Event, Idempotency, Metadata, Topic,
     currency::Currency,
-    ids::{CommandId, CorrelationId, EventId, OrderId, UserId},
+    ids::{CommandId, CorrelationId, CredentialId, EmailHash, EventId, OrderId, UserId},
     order::{OrderCreated, OrderLine},
     partition::partition_of,
+    sealed::Sealed,
     timestamp::Timestamp,
-    user::Role,
+    user::{Role, UserRegistered},
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -21,6 +22,9 @@ use crate::{
     reading,
 };
 
+/// An address and a name, sealed.
+const EMAIL_BYTES: usize = 60;
+const NAME_BYTES: usize = 50;
 /// Orders in one transaction.
 const BATCH: u64 = 2_000;
 const SOURCE: &str = "/orderlog/command-api";
@@ -48,6 +52,26 @@ pub async fn write(bench: &Bench, wanted: u64) -> anyhow::Result<u64> {
         order(customer, shard, shards)
     });
     Ok(there + written.await?)
+}
+
+/// Sees to it that the log holds at least `wanted` users. The command-api is stopped meanwhile, and started again.
+pub async fn fill_users(bench: &mut Bench, wanted: u64) -> anyhow::Result<()> {
+    let there: i64 = end_positions(&bench.settings.kafka, Topic::Users)
+        .await?
+        .values()
+        .sum();
+    let missing = wanted.saturating_sub(there.unsigned_abs());
+    if missing == 0 {
+        return Ok(());
+    }
+    say(&format!("writing {missing} users"));
+    bench.register_orderers().await?;
+    bench.stack.stop(NODE)?;
+    let shards = bench.partitions;
+    let written = append(bench, missing, |_, shard| user(shard, shards)).await;
+    let starting = bench.stack.start(NODE)?;
+    bench.stack.started(starting)?;
+    written.map(drop)
 }
 
 /// An order that was written under a key.
@@ -123,19 +147,67 @@ async fn append(
     Ok(share * u64::from(partitions))
 }
 
-/// The order that the load sends, as the command-api would record it on this shard.
-fn order(customer: UserId, shard: u16, shards: u16) -> anyhow::Result<Envelope> {
+/// A new id on this shard.
+fn id_on(shard: u16, shards: u16) -> Uuid {
     let mut text = Uuid::encode_buffer();
-    let order_id = loop {
+    loop {
         let id = Uuid::now_v7();
         if partition_of(id.hyphenated().encode_lower(&mut text).as_bytes(), shards) == shard {
-            break OrderId(id);
+            return id;
         }
+    }
+}
+
+/// The first event of a stream, as the command-api would record it for this user.
+fn first(user: UserId, event: Event, now: Timestamp) -> Envelope {
+    let command_id = CommandId(Uuid::now_v7());
+    Envelope {
+        metadata: Metadata {
+            event_id: EventId::derived(command_id, 0),
+            source: SOURCE.to_owned(),
+            time: now,
+            version: 1,
+            command_id,
+            correlation_id: CorrelationId(Uuid::now_v7()),
+            causation_id: command_id.0,
+            actor: Actor::User(user, Role::User),
+            idempotency: None,
+            traceparent: None,
+        },
+        event,
+    }
+}
+
+/// A registration on this shard, with as much personal data as people have.
+fn user(shard: u16, shards: u16) -> anyhow::Result<Envelope> {
+    let user_id = UserId(id_on(shard, shards));
+    let now = Timestamp::from(OffsetDateTime::now_utc());
+    let sealed = |bytes: usize| {
+        let of_this = user_id.0.as_bytes().iter().copied();
+        Sealed::from_bytes(of_this.cycle().take(bytes).collect())
     };
-    let (command_id, now) = (
-        CommandId(Uuid::now_v7()),
-        Timestamp::from(OffsetDateTime::now_utc()),
-    );
+    let mut hash = [0; 32];
+    hash.iter_mut()
+        .zip(user_id.0.as_bytes())
+        .for_each(|(to, from)| *to = *from);
+    let event = Event::UserRegistered(UserRegistered {
+        user_id,
+        email: sealed(EMAIL_BYTES),
+        email_hash: EmailHash(hash),
+        name: sealed(NAME_BYTES),
+        phone: None,
+        locale: "en-GB".to_owned(),
+        role: Role::User,
+        credential_id: CredentialId(Uuid::now_v7()),
+        occurred_at: now,
+    });
+    Ok(first(user_id, event, now))
+}
+
+/// The order that the load sends, as the command-api would record it on this shard.
+fn order(customer: UserId, shard: u16, shards: u16) -> anyhow::Result<Envelope> {
+    let order_id = OrderId(id_on(shard, shards));
+    let now = Timestamp::from(OffsetDateTime::now_utc());
     let line = |sku: &str, name: &str, quantity: i32, unit_price_minor: i64| OrderLine {
         sku: sku.to_owned(),
         name: Some(name.to_owned()),
@@ -149,29 +221,16 @@ fn order(customer: UserId, shard: u16, shards: u16) -> anyhow::Result<Envelope> 
         line("POT-0007", "Teapot, cast iron, 1.2 l", 1, 4_900),
     ];
     let currency: Currency = "EUR".parse()?;
-    Ok(Envelope {
-        metadata: Metadata {
-            event_id: EventId::derived(command_id, 0),
-            source: SOURCE.to_owned(),
-            time: now,
-            version: 1,
-            command_id,
-            correlation_id: CorrelationId(Uuid::now_v7()),
-            causation_id: command_id.0,
-            actor: Actor::User(customer, Role::User),
-            idempotency: None,
-            traceparent: None,
-        },
-        event: Event::OrderCreated(OrderCreated {
-            order_id,
-            customer_id: customer,
-            currency,
-            total_minor: lines.iter().map(|line| line.amount_minor).sum(),
-            lines,
-            shipping_address: None,
-            note: None,
-            attributes: "{}".to_owned(),
-            occurred_at: now,
-        }),
-    })
+    let event = Event::OrderCreated(OrderCreated {
+        order_id,
+        customer_id: customer,
+        currency,
+        total_minor: lines.iter().map(|line| line.amount_minor).sum(),
+        lines,
+        shipping_address: None,
+        note: None,
+        attributes: "{}".to_owned(),
+        occurred_at: now,
+    });
+    Ok(first(customer, event, now))
 }

@@ -1,6 +1,7 @@
 //! Measures Orderlog on the machine it runs on. `scripts/bench` brings a system up and runs this; the tables go into
 //! docs/benchmarks.md. Nothing here fails because something is slow.
 
+mod bare_databases;
 mod bench;
 mod costs;
 mod document;

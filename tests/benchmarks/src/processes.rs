@@ -415,6 +415,16 @@ fn threads(pid: u32) -> BTreeMap<String, u64> {
     by_name
 }
 
+/// The most memory that a running process has had, in bytes.
+pub fn peak_memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = peak.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1_024)
+}
+
 /// Busy and idle ticks of all processors.
 fn machine() -> (u64, u64) {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();

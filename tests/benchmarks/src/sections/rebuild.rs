@@ -1,98 +1,286 @@
-//! Rebuilding the read models from the log.
+//! Rebuilding the read models from the log, beside their databases alone.
 
-use std::{path::Path, process::Command};
-
-use anyhow::{Context, ensure};
-
-use crate::{
-    bench::{Bench, say},
-    filling,
-    statistics::count,
-    table::{Table, spread},
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
 };
 
-/// The models, and where they are.
-const MODELS: [(&str, &str); 2] = [("users", "PostgreSQL"), ("orders", "MongoDB")];
+use anyhow::{Context, ensure};
+use serde_json::Value;
 
-/// Measures it, on as many orders as the log is to have.
+use crate::{
+    bare_databases::{self, Stored},
+    bench::{Bench, say},
+    filling,
+    goals::{self, Bound, Goal, ratio},
+    processes::peak_memory,
+    statistics::count,
+    table::{Table, fine, spread},
+};
+
+const MEMORY_LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
+/// What a rebuild of this many orders may take.
+const MEMORY_MB_MAX: f64 = 300.0;
+
+/// A read model, and what its database does better than it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Model {
+    Users,
+    Orders,
+}
+
+impl Model {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::Orders => "orders",
+        }
+    }
+
+    /// The database, and what in it is measured beside.
+    const fn bare(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Users => ("PostgreSQL", "COPY of the rows, indexes, renaming"),
+            Self::Orders => ("MongoDB", "bulk insert of the documents, indexes"),
+        }
+    }
+
+    /// What of its rate a rebuild is to reach.
+    const fn share(self) -> f64 {
+        match self {
+            Self::Users => 0.6,
+            Self::Orders => 0.5,
+        }
+    }
+}
+
+/// What the rounds at one size came to.
+struct Sized {
+    model: Model,
+    rebuilt: Vec<Rebuilt>,
+    bare: Vec<Stored>,
+}
+
+/// Measures it as the log grows.
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
-    let wanted = bench.extent.orders_in_log.iter().copied().max();
-    bench.register().await?;
-    filling::fill(bench, wanted.unwrap_or_default()).await?;
-    say("the read side follows");
-    bench.caught_up().await?;
+    let mut all = Vec::new();
+    for wanted in bench.extent.orders_in_log {
+        filling::fill(bench, *wanted).await?;
+        filling::fill_users(bench, *wanted).await?;
+        say("the read side follows");
+        bench.caught_up().await?;
+        for model in [Model::Users, Model::Orders] {
+            all.push(sized(bench, model).await?);
+        }
+    }
+    Ok(format!("{}\n{}", goal_table(&all), table(&all)))
+}
+
+async fn sized(bench: &Bench, model: Model) -> anyhow::Result<Sized> {
+    let mut sized = Sized {
+        model,
+        rebuilt: Vec::new(),
+        bare: Vec::new(),
+    };
+    for round in 1..=bench.extent.rounds {
+        let rebuilt = rebuild(&bench.binaries, model)?;
+        let storage = storage(&bench.binaries, model)?;
+        let bare = match model {
+            Model::Users => {
+                let url = bench.stack.variable("DATABASE_URL")?;
+                bare_databases::copied(&url, &storage).await?
+            }
+            Model::Orders => {
+                let uri = bench.stack.variable("MONGODB_URI")?;
+                bare_databases::inserted(&uri, "orderlog", &storage).await?
+            }
+        };
+        say(&format!(
+            "round {round}: {} {}: {:.0}/s and {:.0} MB; {:.0}/s by the database alone",
+            count(rebuilt.streams),
+            model.name(),
+            rebuilt.rate(),
+            rebuilt.peak_mb,
+            bare.rate()
+        ));
+        sized.rebuilt.push(rebuilt);
+        sized.bare.push(bare);
+    }
+    Ok(sized)
+}
+
+fn goal_table(all: &[Sized]) -> String {
+    let mut goals = Vec::new();
+    for model in [Model::Users, Model::Orders] {
+        let Some(largest) = all.iter().rfind(|sized| sized.model == model) else {
+            continue;
+        };
+        let (database, bare) = model.bare();
+        goals.push(Goal {
+            what: format!("rebuilding {} : {bare} ({database})", model.name()),
+            bound: Bound::AtLeast(model.share()),
+            measured: ratio(&largest.rebuilt, &largest.bare, Rebuilt::rate, Stored::rate),
+        });
+        if model == Model::Orders {
+            goals.push(Goal {
+                what: format!(
+                    "memory of rebuilding {} orders, MB",
+                    count(spread(&largest.rebuilt, |it| it.streams).median)
+                ),
+                bound: Bound::AtMost(MEMORY_MB_MAX),
+                measured: spread(&largest.rebuilt, |it| it.peak_mb),
+            });
+        }
+    }
+    goals::table("What is to be reached", &goals)
+}
+
+fn table(all: &[Sized]) -> String {
     let columns = [
         "what",
-        "events",
         "rows or documents",
-        "events/s",
-        "whole time s",
+        "by the database alone, /s",
+        "rebuilt, /s",
+        "ratio",
+        "filling s",
+        "indexes s",
+        "comparing s",
+        "whole s",
+        "memory MB",
     ];
     let mut table = Table::new("Read models", &columns);
-    for (model, database) in MODELS {
-        let mut rounds = Vec::new();
-        for round in 1..=bench.extent.rounds {
-            say(&format!("round {round}: rebuilding {model}"));
-            rounds.push(rebuild(&bench.binaries, model)?);
-        }
+    for Sized {
+        model,
+        rebuilt,
+        bare,
+    } in all
+    {
+        let seconds = |of: fn(&Rebuilt) -> f64| format!("{:.1}", spread(rebuilt, of).median);
         table.row([
-            format!("`projections rebuild {model}` ({database})"),
-            count(spread(&rounds, |rebuilt| rebuilt.events).median),
-            count(spread(&rounds, |rebuilt| rebuilt.streams).median),
-            spread(&rounds, |rebuilt| rebuilt.filling).to_string(),
-            format!("{:.1}", spread(&rounds, |rebuilt| rebuilt.seconds).median),
+            format!(
+                "`projections rebuild {}` ({})",
+                model.name(),
+                model.bare().0
+            ),
+            count(spread(rebuilt, |it| it.streams).median),
+            spread(bare, Stored::rate).to_string(),
+            spread(rebuilt, Rebuilt::rate).to_string(),
+            fine(ratio(rebuilt, bare, Rebuilt::rate, Stored::rate), 2),
+            seconds(|it| it.filling),
+            seconds(|it| it.indexing),
+            seconds(|it| it.comparing),
+            seconds(|it| it.seconds),
+            format!("{:.0}", spread(rebuilt, |it| it.peak_mb).median),
         ]);
     }
-    Ok(table.note(
-        "Events/s of a rebuild is the filling; its whole time has the indexes and the comparison of every stream with the \
-         log in it.",
-    ))
+    table.note(
+        "Rebuilt, rows or documents per second: reading the log, folding, storing, indexes, catching up and swapping; without \
+         comparing every stream with the log, which the database alone does not do either. For orders the index of their events is \
+         made besides, a document for each event. The database alone is given rows and documents that are ready.",
+    )
 }
 
 /// What `projections rebuild` said.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Rebuilt {
-    /// Events read.
-    events: f64,
     /// Rows or documents.
     streams: f64,
-    /// Events per second while filling.
-    filling: f64,
-    /// Everything in seconds: filling, indexes, comparing with the log, swapping.
+    /// Everything, in seconds,
     seconds: f64,
+    /// and of that reading, folding and storing,
+    filling: f64,
+    /// making indexes,
+    indexing: f64,
+    /// and comparing with the log.
+    comparing: f64,
+    /// The most memory that it had.
+    peak_mb: f64,
+}
+
+impl Rebuilt {
+    /// Rows or documents per second.
+    fn rate(&self) -> f64 {
+        self.streams / (self.seconds - self.comparing).max(f64::EPSILON)
+    }
 }
 
 /// Runs `projections rebuild`. Blocks.
-fn rebuild(binaries: &Path, model: &str) -> anyhow::Result<Rebuilt> {
-    let program = binaries.join("projections");
-    let output = Command::new(&program)
+fn rebuild(binaries: &Path, model: Model) -> anyhow::Result<Rebuilt> {
+    let (program, model) = (binaries.join("projections"), model.name());
+    let mut child = Command::new(&program)
         .args(["rebuild", model])
-        .output()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .with_context(|| format!("{} cannot be run", program.display()))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let pid = child.id();
+    let watched = std::thread::spawn(move || {
+        let mut peak = 0;
+        while let Some(now) = peak_memory(pid) {
+            peak = now;
+            std::thread::sleep(MEMORY_LOOKED_AT_EVERY);
+        }
+        peak
+    });
+    // Little is said on standard error: it fits into the pipe.
+    let said = child.stdout.take().context("no output")?;
+    let said: Vec<String> = BufReader::new(said).lines().collect::<Result<_, _>>()?;
+    let mut errors = String::new();
+    child
+        .stderr
+        .take()
+        .context("no errors")?
+        .read_to_string(&mut errors)?;
+    let status = child.wait()?;
+    let said = said.join("\n");
     ensure!(
-        output.status.success(),
-        "projections rebuild {model} failed: {said}{}",
-        String::from_utf8_lossy(&output.stderr)
+        status.success(),
+        "projections rebuild {model} failed: {said}{errors}"
     );
-    said.lines()
-        .find_map(figures)
-        .with_context(|| format!("projections rebuild {model} gave no figures: {said}"))
+    let peak = watched.join().unwrap_or_default();
+    let figures = figures(&said)
+        .with_context(|| format!("projections rebuild {model} gave no figures: {said}"))?;
+    Ok(Rebuilt {
+        peak_mb: peak as f64 / 1e6,
+        ..figures
+    })
 }
 
-/// `orders: 12 events into 5 streams in 1.5 s (800 events/s while filling); …`
-fn figures(line: &str) -> Option<Rebuilt> {
+/// From lines as `orders: indexes made in 1.5 s` and `orders: 12 events into 5 streams in 1.5 s (800 events/s while
+/// filling); …`.
+fn figures(said: &str) -> Option<Rebuilt> {
+    let seconds = |before: &str| -> Option<f64> {
+        let (_, rest) = said.split_once(before)?;
+        rest.split_once(" s")?.0.parse().ok()
+    };
+    let line = said.lines().find(|line| line.contains(" events into "))?;
     let (_, rest) = line.split_once(": ")?;
     let (events, rest) = rest.split_once(" events into ")?;
     let (streams, rest) = rest.split_once(" streams in ")?;
-    let (seconds, rest) = rest.split_once(" s (")?;
-    let (filling, _) = rest.split_once(" events/s while filling)")?;
+    let (whole, rest) = rest.split_once(" s (")?;
+    let (per_s, _) = rest.split_once(" events/s while filling)")?;
+    let (events, per_s): (f64, f64) = (events.parse().ok()?, per_s.parse().ok()?);
     Some(Rebuilt {
-        events: events.parse().ok()?,
         streams: streams.parse().ok()?,
-        filling: filling.parse().ok()?,
-        seconds: seconds.parse().ok()?,
+        seconds: whole.parse().ok()?,
+        filling: events / per_s.max(f64::EPSILON),
+        indexing: seconds("indexes made in ")?,
+        comparing: seconds("compared with the log in ")?,
+        peak_mb: 0.0,
     })
+}
+
+/// The table or collection that is live.
+fn storage(binaries: &Path, model: Model) -> anyhow::Result<String> {
+    let status = Command::new(binaries.join("projections"))
+        .args(["status", "--json"])
+        .output()?;
+    let status: Value = serde_json::from_slice(&status.stdout)?;
+    let storage = status.pointer(&format!("/{}/storage", model.name()));
+    let storage = storage.and_then(Value::as_str);
+    Ok(storage.context("no live generation")?.to_owned())
 }
 
 #[cfg(test)]
@@ -101,15 +289,18 @@ mod tests {
 
     #[test]
     fn a_rebuild_says_what_it_did() {
-        let line =
-            "orders: 12 events into 5 streams in 1.5 s (800 events/s while filling); equal to";
+        let said = "orders: filling g2\norders: indexes made in 0.5 s\norders: compared with the log in 0.25 s\n\
+            orders: 12 events into 5 streams in 1.5 s (24 events/s while filling); equal to";
         let rebuilt = Rebuilt {
-            events: 12.0,
             streams: 5.0,
-            filling: 800.0,
             seconds: 1.5,
+            filling: 0.5,
+            indexing: 0.5,
+            comparing: 0.25,
+            peak_mb: 0.0,
         };
-        assert_eq!(figures(line), Some(rebuilt));
+        assert_eq!(figures(said), Some(rebuilt));
+        assert!((rebuilt.rate() - 4.0).abs() < f64::EPSILON);
         assert_eq!(figures("orders: indexes made in 0.1 s"), None);
     }
 }
