@@ -100,6 +100,8 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         &settings.tracing,
     )?;
     let health = Health::default();
+    // Entered before anybody can ask: a process whose parts have said nothing yet is not ready.
+    health.component("kafka");
     // Wrong secrets end the process before it touches anything.
     let token_keys = TokenKeys::read(&settings.keys)?;
     let tokens = web::Data::new(TokenVerifier::new(Arc::clone(&token_keys.ring)));

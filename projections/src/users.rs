@@ -2,6 +2,7 @@
 
 pub mod answers;
 mod aside;
+mod copy;
 pub mod fold;
 mod generations;
 pub mod http;

@@ -1,6 +1,10 @@
 //! Users in Postgres: rows and checkpoint change in one transaction.
 
-use std::{collections::HashMap, sync::LazyLock, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+    time::Duration,
+};
 
 use events::{
     UserEvent,
@@ -18,14 +22,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    aside,
+    aside, copy,
     fold::{STATUSES, User, role_name, status_name},
     generations,
 };
 use crate::{
     aside::SetAside,
     digest::Digest,
-    fold::{Advance, Folded, Round, continued, fold},
+    fold::{Advance, Folded, Round, State, continued, fold},
     model::{FoldVersion, Generation, Known, Model, Positions},
     store::{Applied, ReadModel, StoreError},
 };
@@ -40,6 +44,9 @@ static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
 /// The columns of a row, in the order of [`Columns`].
 const COLUMNS: &str = "user_id, email, name, phone, locale, role, status, email_verified, \
     order_emails, order_sms, version, created_at, updated_at";
+
+/// So many new rows and more are copied, fewer inserted.
+const COPIED_MIN: usize = 200;
 
 /// The users read model.
 #[derive(Debug, Clone)]
@@ -243,6 +250,25 @@ impl UserStore {
         }
     }
 
+    /// Writes the last state of every stream. The checkpoint says, in this transaction, that nobody has written the new ones.
+    async fn write(
+        &self,
+        tx: &mut PgConnection,
+        generation: Generation,
+        mut known: Vec<User>,
+        new: Vec<User>,
+    ) -> Result<(), StoreError> {
+        if new.len() >= COPIED_MIN {
+            copy::add(tx, &self.table(generation), COLUMNS, &new).await?;
+        } else {
+            known.extend(new);
+        }
+        if !known.is_empty() {
+            self.upsert(tx, generation, &known).await?;
+        }
+        Ok(())
+    }
+
     async fn upsert(
         &self,
         tx: &mut PgConnection,
@@ -313,6 +339,7 @@ impl ReadModel for UserStore {
     ) -> Result<Applied, StoreError> {
         let apply = async {
             let stored = self.stored(generation, &continued::<User>(round)).await?;
+            let known: HashSet<StreamId> = stored.keys().copied().collect();
             let Folded {
                 states,
                 advances,
@@ -321,9 +348,10 @@ impl ReadModel for UserStore {
             let mut tx = self.pool.begin().await?;
             // First the checkpoints, in one order for all: a second writer waits here and then finds them moved.
             self.advance(&mut tx, generation, &advances).await?;
-            if !states.is_empty() {
-                self.upsert(&mut tx, generation, &states).await?;
-            }
+            let count = states.len();
+            let is_known = |user: &User| known.contains(&user.stream());
+            let (known, new): (Vec<User>, Vec<User>) = states.into_iter().partition(is_known);
+            self.write(&mut tx, generation, known, new).await?;
             tx.commit().await?;
             let positions = advances
                 .iter()
@@ -331,7 +359,7 @@ impl ReadModel for UserStore {
                 .collect();
             Ok(Applied {
                 positions,
-                states: states.len(),
+                states: count,
                 halts,
             })
         };

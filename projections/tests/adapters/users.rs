@@ -430,6 +430,52 @@ async fn a_scan_shows_what_the_fold_says() {
 }
 
 #[tokio::test]
+async fn many_rows_are_stored_as_few_are() {
+    const USERS: u128 = 900;
+    let users = Users::fresh().await;
+    let filled = users.store.begin_generation().await.unwrap();
+    let (mut offset, mut all) = (0, Vec::new());
+    for number in 0..USERS {
+        let mut events = vec![(1, registered(user(number), 0))];
+        match number % 3 {
+            0 => events.push((2, profile_updated(user(number), 1))),
+            1 => events.push((2, erased(user(number), 1))),
+            _ => {}
+        }
+        // One by one they are inserted.
+        let each = round(0, offset, events.clone());
+        offset = each[&0].to;
+        users.store.apply(LIVE, &each).await.unwrap();
+        all.extend(events);
+    }
+    // All at once they are copied; what changes one that is there is not.
+    let all = round(0, 0, all);
+    let end = all[&0].to;
+    users.store.apply(filled, &all).await.unwrap();
+    let changed = vec![
+        (3, email_changed(user(0), 2)),
+        (1, registered(user(USERS), 2)),
+    ];
+    users
+        .store
+        .apply(filled, &round(0, end, changed.clone()))
+        .await
+        .unwrap();
+    users
+        .store
+        .apply(LIVE, &round(0, offset, changed))
+        .await
+        .unwrap();
+    let rows = async |table: &str| {
+        let sql = format!("SELECT t::text FROM {{s}}.{table} t ORDER BY user_id");
+        users.rows(&sql).await
+    };
+    let (one_by_one, at_once) = (rows("users_g1").await, rows("users_g2").await);
+    assert_eq!(one_by_one.len(), usize::try_from(USERS).unwrap() + 1);
+    assert_eq!(at_once, one_by_one);
+}
+
+#[tokio::test]
 async fn a_step_over_nothing_moves_the_checkpoint_alone() {
     let users = Users::fresh().await;
     let step: Round<UserEvent> = Round::from([(
