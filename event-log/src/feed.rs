@@ -185,9 +185,12 @@ struct Polled {
     place: Place,
     /// Of its value.
     bytes: usize,
-    /// Its event, or its key and why it cannot be read.
-    read: Result<Recorded, (Option<Vec<u8>>, Unreadable)>,
+    /// Its event, or its key and why it cannot be read; nothing of one that is not looked at.
+    read: Option<Result<Recorded, WithKey>>,
 }
+
+/// The key of a record, and why it cannot be read.
+type WithKey = (Option<Vec<u8>>, Unreadable);
 
 struct Poller {
     consumer: BaseConsumer,
@@ -297,16 +300,11 @@ impl Poller {
         }
         match polled {
             None => self.flush_all(),
-            Some(Ok(Polled { place, .. }))
-                if self.halted.contains(&place.partition)
-                    || self.passed_over.contains(&(place.partition, place.offset)) =>
-            {
-                Ok(())
-            }
+            Some(Ok(Polled { read: None, .. })) => Ok(()),
             Some(Ok(Polled {
                 place,
                 bytes,
-                read: Ok(recorded),
+                read: Some(Ok(recorded)),
             })) => {
                 let pending = self.pending.entry(place.partition).or_default();
                 pending.records.push(recorded);
@@ -319,7 +317,7 @@ impl Poller {
             }
             Some(Ok(Polled {
                 place,
-                read: Err((key, reason)),
+                read: Some(Err((key, reason))),
                 ..
             })) => self.halt(place, key, reason),
             Some(Err(KafkaError::PartitionEOF(partition))) => self.caught_up(partition),
@@ -343,10 +341,13 @@ impl Poller {
             offset: message.offset(),
         };
         let key = || message.key().map(<[u8]>::to_vec);
+        let is_read = !self.halted.contains(&partition)
+            && !self.passed_over.contains(&(partition, place.offset));
+        let read = is_read.then(|| decode(message, place, &self.schemas));
         Polled {
             place,
             bytes: message.payload_len(),
-            read: decode(message, place, &self.schemas).map_err(|reason| (key(), reason)),
+            read: read.map(|read| read.map_err(|reason| (key(), reason))),
         }
     }
 

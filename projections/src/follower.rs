@@ -1,7 +1,7 @@
 //! Folding the log into one generation: the same code for the running service and for a rebuild.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     time::{Instant, SystemTime},
 };
 
@@ -44,7 +44,6 @@ pub struct Follower<M: ReadModel> {
     positions: Positions,
     checkpoint: Positions,
     halts: BTreeMap<u16, Halt>,
-    set_aside: usize,
     /// Events applied so far.
     pub events: u64,
 }
@@ -59,7 +58,7 @@ impl<M: ReadModel> Follower<M> {
     ) -> Result<Self, FollowError> {
         let checkpoint = within(ROUND_TIMEOUT_S, model.checkpoint(generation)).await?;
         let aside = within(ROUND_TIMEOUT_S, model.all_set_aside()).await?;
-        let (topic, set_aside) = (M::MODEL.topic(), aside.len());
+        let topic = M::MODEL.topic();
         let aside = Aside::of(topic, &aside);
         let source = Source::open(log, topic, checkpoint.clone(), extent, aside).await?;
         Ok(Self {
@@ -69,7 +68,6 @@ impl<M: ReadModel> Follower<M> {
             positions: checkpoint.clone(),
             checkpoint,
             halts: BTreeMap::new(),
-            set_aside,
             events: 0,
         })
     }
@@ -87,11 +85,6 @@ impl<M: ReadModel> Follower<M> {
     /// The partitions that have stopped.
     pub fn halts(&self) -> &BTreeMap<u16, Halt> {
         &self.halts
-    }
-
-    /// How many records are stepped over because they were set aside.
-    pub fn set_aside(&self) -> usize {
-        self.set_aside
     }
 
     /// Waits for events; safe to give up waiting.
@@ -185,20 +178,18 @@ impl<M: ReadModel> Follower<M> {
     }
 
     fn halt(&mut self, halt: Halt) {
-        let Halt {
-            partition,
-            offset,
-            reason,
-            ..
-        } = &halt;
+        // What comes behind a halt, which the log brings all the same, is of no interest.
+        let Entry::Vacant(place) = self.halts.entry(halt.partition) else {
+            return;
+        };
         tracing::error!(
             model = M::MODEL.name(),
-            partition,
-            offset,
-            reason,
+            partition = halt.partition,
+            offset = halt.offset,
+            reason = halt.reason,
             "projection stopped at this record"
         );
-        self.halts.insert(*partition, halt);
+        place.insert(halt);
         measures::halted(M::MODEL, self.halts.len());
     }
 }

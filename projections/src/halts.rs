@@ -17,18 +17,19 @@ use crate::{
 /// How long reading one record of each partition may take.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
-/// The halts among the partitions of a generation that stand at `checkpoint` while the log goes on to `ends`.
+/// The halts among these partitions of a generation, which stand at `checkpoint` while the log goes on to `ends`.
 pub async fn halts<M: ReadModel>(
     model: &M,
     log: &Log,
     generation: Generation,
-    checkpoint: &Positions,
-    ends: &Positions,
+    (checkpoint, ends): (&Positions, &Positions),
+    among: impl Fn(u16) -> bool,
 ) -> anyhow::Result<Vec<Halt>> {
     let at = |partition: &u16| checkpoint.get(partition).copied().unwrap_or(0);
+    let end = |partition: &u16| ends.get(partition).copied().unwrap_or(0);
     let mut awaited: BTreeSet<u16> = ends
         .iter()
-        .filter(|(partition, end)| at(partition) < **end)
+        .filter(|(partition, end)| among(**partition) && at(partition) < **end)
         .map(|(partition, _)| *partition)
         .collect();
     if awaited.is_empty() {
@@ -49,7 +50,8 @@ pub async fn halts<M: ReadModel>(
                 round, undecodable, ..
             } = source.gather().await?;
             for (partition, mut part) in round {
-                if part.from == part.to || !awaited.remove(&partition) {
+                let is_step = part.facts.is_empty() && part.to < end(&partition);
+                if is_step || !awaited.remove(&partition) {
                     continue;
                 }
                 part.facts.truncate(1);

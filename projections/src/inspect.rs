@@ -9,9 +9,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    aside::Aside,
+    aside::{Aside, SetAside, id_of},
     model::{Positions, has_reached},
     progress::Progress,
+    skip,
     source::Log,
     store::ReadModel,
 };
@@ -28,6 +29,8 @@ pub struct Inspection {
     events: Vec<Inspected>,
     /// A record of that partition that cannot be read; nothing behind it is shown.
     unreadable: Option<String>,
+    /// What of the stream was set aside. It is not among the events.
+    set_aside: Vec<SetAside>,
     generation: i32,
     /// How far the read model is in that partition.
     checkpoint: i64,
@@ -59,6 +62,13 @@ pub async fn inspect<M: ReadModel>(
     let partition = partition_of(stream.to_string().as_bytes(), log.partitions);
     let ends = end_positions(&log.kafka, topic).await?;
     let generation = model.live().await?;
+    let all_aside = model.all_set_aside().await?;
+    let aside = Aside::of(topic, &all_aside);
+    let is_ours = |record: &SetAside| {
+        record
+            .gap
+            .is_some_and(|gap| Some(gap.stream) == id_of(stream))
+    };
     let checkpoint = model.checkpoint(generation).await?;
     let mut inspection = Inspection {
         stream: stream.to_string(),
@@ -66,6 +76,7 @@ pub async fn inspect<M: ReadModel>(
         partition,
         events: Vec::new(),
         unreadable: None,
+        set_aside: all_aside.into_iter().filter(is_ours).collect(),
         generation: generation.0,
         checkpoint: checkpoint.get(&partition).copied().unwrap_or(0),
         stored: model.stored_as(generation, stream).await?,
@@ -75,7 +86,6 @@ pub async fn inspect<M: ReadModel>(
     // The other partitions begin at their ends.
     let mut from = ends;
     from.remove(&partition);
-    let aside = Aside::of(topic, &model.all_set_aside().await?);
     let reading = Reading {
         passed_over: Arc::clone(aside.places()),
         ..Reading::default()
@@ -190,6 +200,9 @@ impl Inspection {
             )
             .ok();
             writeln!(text, "        {}", each.contents).ok();
+        }
+        for record in &self.set_aside {
+            writeln!(text, "  set aside: {}", skip::text(topic, record)).ok();
         }
         if let Some(unreadable) = &self.unreadable {
             writeln!(text, "  nothing behind {unreadable}").ok();

@@ -52,6 +52,15 @@ impl Live {
     }
 }
 
+impl Live {
+    /// How far `generation` is known to be, if it is the one that is served.
+    pub fn known(&self, generation: Generation) -> Option<Positions> {
+        let view = self.0.borrow();
+        let view = view.as_ref().filter(|view| view.generation == generation);
+        view.map(|view| view.positions.clone())
+    }
+}
+
 impl Served {
     /// What is served now; `None` before the worker has told anything.
     pub fn view(&self) -> Option<View> {

@@ -1,173 +1,118 @@
-//! How processes that share a read model's partitions tell each other how far they are, so that each can answer queries that
-//! wait for a point: over a channel of Postgres (`LISTEN`, `NOTIFY`). What is lost on the way is made up for by the checkpoints,
-//! which each process looks at whenever it looks for a new generation.
+//! How processes that share a read model's partitions tell each other that they have got further, so that a query that waits
+//! for a point is answered wherever it waits: over a channel of Postgres (`LISTEN`, `NOTIFY`). It is a hint and no more: how far
+//! the read model is, its own checkpoints say. What is lost on the way they make up for, too: each process looks at them whenever
+//! it looks for a new generation.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, postgres::PgListener};
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgPoolOptions},
 };
+use tokio::{sync::Notify, time::timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::{
-    model::{Generation, Positions},
-    store::ReadModel,
-};
+use crate::store::ReadModel;
 
 const CHANNEL: &str = "projections_progress";
 /// How long Postgres may take to pass something on.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// Pause after Postgres was found to be away.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
-/// Partitions in one message at most: Postgres takes 8,000 bytes.
-const PARTITIONS_MAX: usize = 200;
-/// Messages that wait for a worker at most; what it is behind with is not worth keeping.
-const MESSAGES_QUEUED_MAX: usize = 64;
+/// After so long without a word it is listened anew: a connection can be lost without a sign.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// One to listen and one to tell, besides those of the service.
+const CONNECTIONS: u32 = 2;
 
-/// What goes over the channel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Message {
-    model: String,
-    version: u16,
-    generation: i32,
-    positions: Positions,
-}
-
-/// What a worker has of the other processes of its read model.
-#[derive(Debug)]
+/// What a worker has of the other processes of its read model. Clones are the same thing.
+#[derive(Debug, Clone)]
 pub struct Colleagues {
-    told: watch::Sender<(Generation, Positions)>,
-    heard: mpsc::Receiver<(Generation, Positions)>,
-}
-
-/// The same, seen from the channel.
-#[derive(Debug)]
-pub struct Line {
-    model: &'static str,
-    version: u16,
-    told: watch::Receiver<(Generation, Positions)>,
-    heard: mpsc::Sender<(Generation, Positions)>,
-}
-
-/// A line to the colleagues of who works on `M`.
-pub fn line<M: ReadModel>() -> (Colleagues, Line) {
-    let (tell, told) = watch::channel((Generation::FIRST, Positions::new()));
-    let (pass_on, heard) = mpsc::channel(MESSAGES_QUEUED_MAX);
-    let colleagues = Colleagues { told: tell, heard };
-    let line = Line {
-        model: M::MODEL.name(),
-        version: M::VERSION.0,
-        told,
-        heard: pass_on,
-    };
-    (colleagues, line)
+    /// The read model and the version of its fold.
+    about: Arc<str>,
+    told: Arc<Notify>,
+    heard: Arc<Notify>,
 }
 
 impl Colleagues {
-    /// Tells them how far `generation` is; waits for nobody.
-    pub fn tell(&self, generation: Generation, positions: &Positions) {
-        self.told.send_replace((generation, positions.clone()));
+    /// Those of who works on `M`.
+    pub fn of<M: ReadModel>() -> Self {
+        Self {
+            about: format!("{} {}", M::MODEL, M::VERSION).into(),
+            told: Arc::default(),
+            heard: Arc::default(),
+        }
     }
 
-    /// Waits until one of them tells how far a generation is.
-    pub async fn hear(&mut self) -> (Generation, Positions) {
-        match self.heard.recv().await {
-            Some(heard) => heard,
-            // The channel has ended, and the process is about to.
-            None => std::future::pending().await,
-        }
+    /// Tells them that there is more; waits for nobody.
+    pub fn tell(&self) {
+        self.told.notify_one();
+    }
+
+    /// Waits until one of them has told that there is more.
+    pub async fn hear(&self) {
+        self.heard.notified().await;
     }
 }
 
-/// The vital task: passes on what is told and heard until `shutdown` is cancelled.
+/// The vital task: passes on what is told and heard until `shutdown` is cancelled. `pool` says where Postgres is.
 pub async fn pass_on(
     pool: PgPool,
-    mut lines: Vec<Line>,
+    all: Vec<Colleagues>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let ears: Vec<Ear> = lines.iter().map(Ear::of).collect();
-    let told = join_all(lines.iter_mut().map(|line| tell(&pool, line)));
-    let passing = async { tokio::join!(told, hear(&pool, &ears)) };
+    // What a notification says need not be on disk before it is passed on.
+    let options = pool.connect_options().as_ref().clone();
+    let options = options.options([("synchronous_commit", "off")]);
+    let pool = PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(TOLD_WITHIN)
+        .connect_lazy_with(options);
+    let own = Uuid::new_v4().to_string();
+    let told = join_all(all.iter().map(|colleagues| tell(&pool, colleagues, &own)));
+    let passing = async { tokio::join!(told, hear(&pool, &all, &own)) };
     shutdown.run_until_cancelled(passing).await;
     Ok(())
 }
 
-async fn tell(pool: &PgPool, line: &mut Line) {
-    while line.told.changed().await.is_ok() {
-        let (generation, positions) = line.told.borrow_and_update().clone();
-        let positions: Vec<_> = positions.into_iter().collect();
-        for some in positions.chunks(PARTITIONS_MAX) {
-            let message = Message {
-                model: line.model.to_owned(),
-                version: line.version,
-                generation: generation.0,
-                positions: some.iter().copied().collect(),
-            };
-            if let Err(error) = notify(pool, &message).await {
-                tracing::debug!(model = line.model, %error, "other processes are not told how far this one is");
-                tokio::time::sleep(AWAY_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn notify(pool: &PgPool, message: &Message) -> anyhow::Result<()> {
-    let message = serde_json::to_string(message)?;
-    let notify = sqlx::query("SELECT pg_notify($1, $2)")
-        .bind(CHANNEL)
-        .bind(message);
-    timeout(TOLD_WITHIN, notify.execute(pool)).await??;
-    Ok(())
-}
-
-/// Where a worker hears what is about its read model.
-struct Ear {
-    model: &'static str,
-    version: u16,
-    heard: mpsc::Sender<(Generation, Positions)>,
-}
-
-impl Ear {
-    fn of(line: &Line) -> Self {
-        Self {
-            model: line.model,
-            version: line.version,
-            heard: line.heard.clone(),
-        }
-    }
-
-    fn hears(&self, message: &Message) {
-        if (self.model, self.version) == (message.model.as_str(), message.version) {
-            // One that has too much to hear already looks at the checkpoints soon.
-            drop(
-                self.heard
-                    .try_send((Generation(message.generation), message.positions.clone())),
-            );
-        }
-    }
-}
-
-async fn hear(pool: &PgPool, ears: &[Ear]) {
+async fn tell(pool: &PgPool, colleagues: &Colleagues, own: &str) {
     loop {
-        if let Err(error) = listen(pool, ears).await {
-            tracing::debug!(%error, "how far other processes are is not heard");
+        colleagues.told.notified().await;
+        let notify = sqlx::query("SELECT pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(format!("{own} {}", colleagues.about));
+        let told = timeout(TOLD_WITHIN, notify.execute(pool)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            tracing::debug!(about = %colleagues.about, ?told, "other processes are not told that there is more");
+            tokio::time::sleep(AWAY_PAUSE).await;
         }
-        tokio::time::sleep(AWAY_PAUSE).await;
     }
 }
 
-async fn listen(pool: &PgPool, ears: &[Ear]) -> Result<(), sqlx::Error> {
+async fn hear(pool: &PgPool, all: &[Colleagues], own: &str) {
+    loop {
+        if let Err(error) = listen(pool, all, own).await {
+            tracing::debug!(%error, "what other processes tell is not heard");
+            tokio::time::sleep(AWAY_PAUSE).await;
+        }
+    }
+}
+
+/// Listens until nothing was heard for long.
+async fn listen(pool: &PgPool, all: &[Colleagues], own: &str) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.listen(CHANNEL).await?;
-    loop {
-        let heard = listener.recv().await?;
-        match serde_json::from_str::<Message>(heard.payload()) {
-            Ok(message) => ears.iter().for_each(|ear| ear.hears(&message)),
-            Err(error) => tracing::warn!(%error, "not what processes tell each other"),
+    while let Ok(heard) = timeout(SILENCE_MAX, listener.recv()).await {
+        let heard = heard?;
+        let Some((sender, about)) = heard.payload().split_once(' ') else {
+            continue;
+        };
+        if sender == own {
+            continue;
         }
+        let concerned = all.iter().filter(|each| *each.about == *about);
+        concerned.for_each(|each| each.heard.notify_one());
     }
+    Ok(())
 }

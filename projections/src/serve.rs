@@ -18,7 +18,8 @@ use runtime::{
 use tokio::sync::OnceCell;
 
 use crate::{
-    described, grpc, horizon, indexes, lag, live, measures, news,
+    described, grpc, horizon, indexes, lag, live, measures,
+    news::{self, Colleagues},
     orders::store::OrderStore,
     queries::Queries,
     retention,
@@ -88,16 +89,17 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         registry: health.component("registry"),
         log: opened,
     };
-    let (users_colleagues, users_line) = news::line::<UserStore>();
-    let (orders_colleagues, orders_line) = news::line::<OrderStore>();
-    let lines = vec![users_line, orders_line];
-    let progress = news::pass_on(pool.clone(), lines, shutdown.clone());
+    let users_colleagues = Colleagues::of::<UserStore>();
+    let orders_colleagues = Colleagues::of::<OrderStore>();
+    let all_colleagues = vec![users_colleagues.clone(), orders_colleagues.clone()];
+    let progress = news::pass_on(pool.clone(), all_colleagues, shutdown.clone());
     let users = Worker {
         model: users,
         colleagues: users_colleagues,
         log: log.clone(),
         live: users_live,
         component: health.component("users in postgres"),
+        share: health.component("partitions of users"),
         health: health.clone(),
         start_hint: postgres::START_HINT,
     };
@@ -107,6 +109,7 @@ pub async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         log,
         live: orders_live,
         component: health.component("orders in mongodb"),
+        share: health.component("partitions of orders"),
         health: health.clone(),
         start_hint: MONGODB_HINT,
     };

@@ -75,6 +75,14 @@ impl Share {
         })
     }
 
+    /// The partitions of this process, if they are known.
+    pub fn own(&self) -> Option<Partitions> {
+        match &*self.known.borrow() {
+            Known::Own(own) => Some(Arc::clone(own)),
+            Known::Nothing | Known::Failed(_) => None,
+        }
+    }
+
     /// The partitions of this process, once they are known, and are other than `before`.
     pub async fn other_than(
         &mut self,

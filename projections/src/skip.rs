@@ -57,8 +57,9 @@ pub async fn skip<M: ReadModel>(
     }
     let generation = model.live().await?;
     let checkpoint = model.checkpoint(generation).await?;
-    let halts = halts(model, log, generation, &checkpoint, &ends).await?;
-    let Some(halt) = halts.iter().find(|halt| halt.partition == partition) else {
+    let stands = (&checkpoint, &ends);
+    let halts = halts(model, log, generation, stands, |it| it == partition).await?;
+    let Some(halt) = halts.first() else {
         bail!(
             "{} {generation} has not stopped in partition {partition}: there is nothing to set aside",
             M::MODEL
@@ -75,12 +76,17 @@ pub async fn skip<M: ReadModel>(
     let record = SetAside {
         partition,
         offset,
-        gap: gap(model, generation, halt).await?,
+        gap: gap(model, generation, halt, &before).await?,
         error: halt.reason.clone(),
         reason: decision.reason,
         operator: decision.operator,
         at: OffsetDateTime::now_utc(),
     };
+    // Somebody may know better meanwhile: a newer program, or one that has found the schema.
+    let now = model.checkpoint(generation).await?;
+    if now.get(&partition) > Some(&offset) {
+        bail!("{place} has just been applied: there is nothing to set aside");
+    }
     if !model.set_aside(&record).await? {
         bail!("{place} was set aside by somebody else just now");
     }
@@ -92,6 +98,7 @@ async fn gap<M: ReadModel>(
     model: &M,
     generation: Generation,
     halt: &Halt,
+    before: &[SetAside],
 ) -> anyhow::Result<Option<Gap>> {
     let Some((stream, id)) = halt
         .stream
@@ -101,11 +108,17 @@ async fn gap<M: ReadModel>(
     };
     let stored = model.states(generation, &[stream]).await?;
     let after = stored.get(&stream).map_or(0, State::version);
-    Ok(Some(Gap {
+    // What cannot be read is taken for the version that is to come, behind what was set aside before.
+    let gaps = before.iter().filter_map(|record| record.gap);
+    let same = gaps.filter(|gap| (gap.stream, gap.after) == (id, after));
+    let last = same.map(|gap| gap.version).max().unwrap_or(after);
+    let version = halt.version.unwrap_or(last + 1);
+    // More than any stream has: a stranger's, which nothing follows.
+    let is_possible = i64::try_from(version).is_ok();
+    Ok(is_possible.then_some(Gap {
         stream: id,
         after,
-        // What cannot be read is taken for the version that is to come.
-        version: halt.version.unwrap_or(after + 1),
+        version,
     }))
 }
 

@@ -18,10 +18,10 @@ use crate::{
     follower::{FollowError, Follower},
     live::Live,
     measures,
-    model::reach,
+    model::{Generation, Positions, reach},
     news::Colleagues,
     settings::Places,
-    share::Share,
+    share::{Partitions, Share},
     source::{Extent, Log},
     store::{ReadModel, StoreError, within},
 };
@@ -94,6 +94,8 @@ pub struct Worker<M> {
     pub health: Health,
     /// The read model's own component.
     pub component: Component,
+    /// That of its share of the partitions.
+    pub share: Component,
     /// How its database is started.
     pub start_hint: &'static str,
 }
@@ -131,14 +133,10 @@ impl<M: ReadModel> Worker<M> {
         let mut well = Instant::now();
         while !shutdown.is_cancelled() {
             let begun = Instant::now();
-            let pause = match self.follow(log, share, shutdown).await {
-                Ok(()) => {
-                    well = Instant::now();
-                    continue;
-                }
+            let pause = match self.follow(log, share, &mut well, shutdown).await {
+                Ok(()) => continue,
                 Err(error @ FollowError::Group(_)) => return Err(error.into()),
                 Err(FollowError::Store(StoreError::Moved(_))) => {
-                    well = Instant::now();
                     tracing::info!(
                         model = M::MODEL.name(),
                         "another writer is at work, going on from its checkpoint"
@@ -148,12 +146,13 @@ impl<M: ReadModel> Worker<M> {
                 Err(error) => {
                     if begun.elapsed() > HALT_RETRY_AFTER {
                         backoff = Backoff::default();
-                        well = Instant::now();
                     }
                     if well.elapsed() > SHARE_KEPT_FOR
                         && let Some(share) = share.take()
                     {
                         share.leave().await;
+                        self.has_share(None);
+                        well = Instant::now();
                     }
                     let pause = backoff.next_pause();
                     tracing::warn!(model = M::MODEL.name(), %error, hint = self.start_hint, "trying again in {} ms", pause.as_millis());
@@ -184,32 +183,31 @@ impl<M: ReadModel> Worker<M> {
         &mut self,
         log: &Log,
         share: &mut Option<Share>,
+        well: &mut Instant,
         shutdown: &CancellationToken,
     ) -> Result<(), FollowError> {
         let generation = within(QUESTION_TIMEOUT_S, self.model.live()).await?;
         within(QUESTION_TIMEOUT_S, self.model.mend_view()).await?;
         let share = match share {
             Some(share) => share,
-            None => {
-                self.component
-                    .waiting("the group has not shared the partitions out yet");
-                share.insert(Share::join::<M>(log)?)
-            }
+            None => share.insert(Share::join::<M>(log)?),
         };
-        let own = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            own = share.other_than(None) => own.map_err(FollowError::Group)?,
-        };
-        let extent = Extent::TailOf(Arc::clone(&own));
+        // None until the group has shared them out; what the others do is shown all the same.
+        let own = share.own();
+        let extent = Extent::TailOf(own.clone().unwrap_or_default());
         let mut follower = Follower::open(&self.model, log, generation, extent).await?;
         // How far the generation is, whoever has brought it there.
         let mut reached = follower.positions().clone();
+        reach(
+            &mut reached,
+            &self.live.known(generation).unwrap_or_default(),
+        );
+        self.has_share(own.as_ref());
         self.live.tell(generation, &reached);
         tracing::info!(model = M::MODEL.name(), generation = generation.0, partitions = ?own, positions = ?reached, "following the log");
         self.component.ready();
-        measures::own(M::MODEL, own.len());
         measures::halted(M::MODEL, 0);
-        measures::set_aside(M::MODEL, follower.set_aside());
+        let follows = own.as_ref().map_or(0, |own| own.len());
         let mut halts = Halts {
             health: &self.health,
             model: M::MODEL.name(),
@@ -230,13 +228,13 @@ impl<M: ReadModel> Worker<M> {
                         return Ok(());
                     }
                     follower.settle().await?;
-                    if own.len() < usize::from(log.partitions) {
-                        let checkpoint = self.model.checkpoint(generation);
-                        reach(&mut reached, &within(QUESTION_TIMEOUT_S, checkpoint).await?);
-                        self.live.tell(generation, &reached);
+                    if follows < usize::from(log.partitions) {
+                        self.look(generation, &mut reached).await?;
                     }
                     if said.is_none_or(|said: Instant| said.elapsed() >= FOLLOWED_EVERY) {
                         within(QUESTION_TIMEOUT_S, self.model.followed()).await?;
+                        let aside = within(QUESTION_TIMEOUT_S, self.model.all_set_aside()).await?;
+                        measures::set_aside(M::MODEL, aside.len());
                         said = Some(Instant::now());
                     }
                     if halts.since.is_some_and(|since| since.elapsed() > HALT_RETRY_AFTER)
@@ -244,25 +242,24 @@ impl<M: ReadModel> Worker<M> {
                     {
                         return Ok(());
                     }
+                    *well = Instant::now();
+                    // Else a database that is slow would leave no time for anything but this.
+                    ticks.reset();
                 }
-                other = share.other_than(Some(&own)) => {
+                other = share.other_than(own.as_ref()) => {
                     other.map_err(FollowError::Group)?;
                     return Ok(follower.settle().await?);
                 }
-                (theirs, positions) = self.colleagues.hear() => {
-                    if theirs == generation {
-                        reach(&mut reached, &positions);
-                        self.live.tell(generation, &reached);
-                    }
-                }
+                () = self.colleagues.hear() => self.look(generation, &mut reached).await?,
                 gathered = follower.gather() => {
                     let before = follower.events;
                     follower.apply(gathered?).await?;
                     reach(&mut reached, follower.positions());
                     self.live.tell(generation, &reached);
                     if follower.events > before {
-                        self.colleagues.tell(generation, follower.positions());
+                        self.colleagues.tell();
                     }
+                    *well = Instant::now();
                     halts.show(&follower);
                 }
             }
@@ -271,6 +268,27 @@ impl<M: ReadModel> Worker<M> {
 }
 
 impl<M: ReadModel> Worker<M> {
+    /// Shows which partitions are this process' own, as far as that is known.
+    fn has_share(&self, own: Option<&Partitions>) {
+        match own {
+            Some(_) => self.share.ready(),
+            None => self.share.waiting("the group has not shared them out yet"),
+        }
+        measures::own(M::MODEL, own.map_or(0, |own| own.len()));
+    }
+
+    /// Looks how far the others are.
+    async fn look(
+        &self,
+        generation: Generation,
+        reached: &mut Positions,
+    ) -> Result<(), StoreError> {
+        let checkpoint = self.model.checkpoint(generation);
+        reach(reached, &within(QUESTION_TIMEOUT_S, checkpoint).await?);
+        self.live.tell(generation, reached);
+        Ok(())
+    }
+
     /// Whether an operator has set a record aside at which a partition has stopped.
     async fn is_any_set_aside(&self, follower: &Follower<M>) -> Result<bool, StoreError> {
         if follower.halts().is_empty() {

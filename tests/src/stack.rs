@@ -103,9 +103,25 @@ pub async fn mend() {
     ] {
         ready(&base).await;
     }
+    all_partitions_are_followed().await;
     let admin = people::admin().await;
     every_shard_is_at_home(&admin).await;
     read_models_have_caught_up(&admin).await;
+}
+
+/// Waits until the stack's process of the read side has every partition: one that a test killed beside it is waited for by the
+/// group.
+async fn all_partitions_are_followed() {
+    let partitions = partition_count(&environment::kafka()).await;
+    let all = f64::from(2 * partitions.expect("the number of partitions"));
+    eventually("all partitions to be followed", BACK_WITHIN, async || {
+        let own = counter(&environment::query_url(), "projections_own_partitions").await;
+        match (own - all).abs() < f64::EPSILON {
+            true => Ok(()),
+            false => Err(format!("{own} of {all}")),
+        }
+    })
+    .await;
 }
 
 /// Waits until queries see all that is in the log, so that no later test waits for what an earlier one ordered.
@@ -251,6 +267,21 @@ impl OwnProcess {
             self.name
         );
         self.end();
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub async fn ends(mut self) {
+        self.signal("-TERM").await;
+        let name = self.name.clone();
+        eventually(&format!("{name} to end"), BACK_WITHIN, async || match self
+            .child
+            .try_wait()
+            .expect("its state")
+        {
+            Some(_) => Ok(()),
+            None => Err("it runs".to_owned()),
+        })
+        .await;
     }
 
     /// Sends it a signal, such as `-STOP`.

@@ -94,16 +94,24 @@ impl Archive<'_> {
             }
         };
         match version {
-            Some(version) => Ok(Some(self.order_at(order, version).await?)),
+            Some(version) => self.order_at(order, version).await,
             None => Ok(None),
         }
     }
 
-    /// The order as it was at a version that it has had. The last event that says what is ordered, and the last that says
-    /// where it stands, are enough.
-    async fn order_at(&self, order: &Order, version: StreamVersion) -> Result<Order, PastError> {
+    /// The order as it was at a version, if it has had that: one that was set aside it has not. The last event that says what
+    /// is ordered, and the last that says where it stands, are enough.
+    async fn order_at(
+        &self,
+        order: &Order,
+        version: StreamVersion,
+    ) -> Result<Option<Order>, PastError> {
         if version == order.version {
-            return Ok(order.clone());
+            return Ok(Some(order.clone()));
+        }
+        let last = self.last(order, version, EventType::ALL).await?;
+        if last.version != version {
+            return Ok(None);
         }
         let mut wanted = vec![
             self.last(order, version, &SETS_CONTENTS).await?,
@@ -111,13 +119,12 @@ impl Archive<'_> {
         ];
         wanted.sort_unstable_by_key(|step| step.version);
         wanted.dedup();
-        let at = self.last(order, version, EventType::ALL).await?.at;
         let mut state = order.clone();
         for (_, event) in self.events(order, &wanted, usize::MAX).await? {
             after(&mut state, &event);
         }
-        (state.version, state.updated_at) = (version, at);
-        Ok(state)
+        (state.version, state.updated_at) = (version, last.at);
+        Ok(Some(state))
     }
 
     async fn last(
@@ -138,17 +145,17 @@ impl Archive<'_> {
         from: StreamVersion,
         limit: u16,
     ) -> Result<Vec<Change>, PastError> {
-        let to = from.saturating_add(limit.into()).min(order.version);
-        if from >= to {
+        if from >= order.version {
             return Ok(Vec::new());
         }
         let mut before = match from {
             0 => None,
-            known => Some(self.order_at(order, known).await?),
+            known => self.order_at(order, known).await?,
         };
+        let versions = from + 1..=order.version;
         let wanted = self
             .store
-            .steps(self.generation, order.id, from + 1..=to)
+            .steps(self.generation, order.id, versions, limit)
             .await?;
         let events = self.events(order, &wanted, PAGE_BYTES_MAX).await?;
         let mut changes = Vec::with_capacity(events.len());

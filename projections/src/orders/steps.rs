@@ -1,7 +1,7 @@
 //! What has happened to each order, and where the log has it: the index that its history is read by. One small document for
 //! each event, so that an order may have any number of them.
 
-use std::ops::RangeInclusive;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use events::{EventType, OrderEvent, StreamVersion, ids::OrderId, timestamp::Timestamp};
 use futures_util::TryStreamExt;
@@ -14,7 +14,7 @@ use super::store::{OrderStore, QUERY_TIME_MAX};
 use crate::{
     fold::{Advance, Round},
     model::Generation,
-    store::StoreError,
+    store::{ReadModel, StoreError},
 };
 
 /// One event of an order, and where in its partition the log has it.
@@ -64,26 +64,43 @@ impl OrderStore {
         self.database.collection(&storage(generation))
     }
 
-    /// The steps to these versions of an order, in order. One that is missing is damage.
+    /// The first `limit` steps to these versions of an order, in order. One that is missing is damage, unless it was set aside.
     pub async fn steps(
         &self,
         generation: Generation,
         order: OrderId,
         versions: RangeInclusive<StreamVersion>,
+        limit: u16,
     ) -> Result<Vec<Step>, StoreError> {
         let wanted = between(order, *versions.start(), *versions.end());
         let found = self
             .step_collection::<Document>(generation)
             .find(wanted)
             .sort(doc! { "_id": 1 })
+            .limit(limit.into())
             .max_time(QUERY_TIME_MAX)
             .await?;
         let found: Vec<Document> = found.try_collect().await?;
         let steps: Vec<Step> = found.iter().map(parse).collect::<Result<_, _>>()?;
-        if steps.iter().map(|step| step.version).eq(versions) {
-            return Ok(steps);
+        let last = match steps.last() {
+            Some(last) if steps.len() == usize::from(limit) => last.version,
+            Some(_) | None => *versions.end(),
+        };
+        let mut missing: BTreeSet<StreamVersion> = (*versions.start()..=last).collect();
+        for step in &steps {
+            missing.remove(&step.version);
         }
-        Err(StoreError::Damaged(format!("the history of order {order}")))
+        if !missing.is_empty() {
+            let aside = self.all_set_aside().await?;
+            let gaps = aside.iter().filter_map(|record| record.gap);
+            for gap in gaps.filter(|gap| gap.stream == order.0) {
+                missing.remove(&gap.version);
+            }
+        }
+        match missing.is_empty() {
+            true => Ok(steps),
+            false => Err(StoreError::Damaged(format!("the history of order {order}"))),
+        }
     }
 
     /// The last step of an order up to a version that is of one of these types.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::world::{Orders, Users};
 
-fn record(partition: u16, offset: i64, gap: Option<Gap>) -> SetAside {
+pub fn record(partition: u16, offset: i64, gap: Option<Gap>) -> SetAside {
     SetAside {
         partition,
         offset,

@@ -3,6 +3,8 @@
 use events::{EventType, OrderEvent, ids::OrderId, order::OrderStep, timestamp::Timestamp};
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use projections::{
+    aside::Gap,
+    fold::{Fact, State},
     model::{FoldVersion, Generation, Known, Model, Positions, Stage, outdated},
     orders::{
         fold::Order,
@@ -14,6 +16,7 @@ use projections::{
 use runtime::representation::OrderStatus;
 
 use crate::{
+    aside::record,
     samples::{at, cancelled, created, order, progressed, round, updated, user},
     world::{KEPT, LIVE, Orders},
 };
@@ -793,7 +796,7 @@ async fn each_event_has_a_step_in_the_index_of_its_order() {
         orders.store.apply(LIVE, &events).await.unwrap();
         restart_checkpoint(&orders).await;
     }
-    let steps = orders.store.steps(LIVE, order(1), 1..=3).await.unwrap();
+    let steps = orders.store.steps(LIVE, order(1), 1..=3, 9).await.unwrap();
     let steps: Vec<_> = steps
         .iter()
         .map(|step| (step.version, step.event.name(), step.offset))
@@ -829,8 +832,41 @@ async fn each_event_has_a_step_in_the_index_of_its_order() {
         let step = orders.store.step_at(LIVE, order(1), 3, time).await.unwrap();
         assert_eq!(step.map(|step| step.version), version);
     }
-    let more = orders.store.steps(LIVE, order(1), 1..=4).await;
+    let first = orders.store.steps(LIVE, order(1), 2..=4, 2).await.unwrap();
+    assert_eq!(first.len(), 2);
+    let more = orders.store.steps(LIVE, order(1), 1..=4, 9).await;
     assert!(matches!(more, Err(StoreError::Damaged(_))), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_history_goes_on_behind_what_was_set_aside() {
+    let orders = Orders::fresh().await;
+    let mut events = round(0, 0, life());
+    let facts = &mut events.get_mut(&0).unwrap().facts;
+    // Of the first order's versions the second is set aside.
+    let is = |fact: &Fact<OrderEvent>, version| {
+        (<Order as State>::stream_of(&fact.event), fact.version) == (order(1).into(), version)
+    };
+    facts.retain(|fact| !is(fact, 2));
+    let after = facts.iter_mut().filter(|fact| is(fact, 3));
+    after.for_each(|fact| fact.follows = 1);
+    let applied = orders.store.apply(LIVE, &events).await.unwrap();
+    assert!(applied.halts.is_empty(), "{applied:?}");
+    let steps = async || orders.store.steps(LIVE, order(1), 1..=3, 9).await;
+    let damaged = steps().await;
+    assert!(
+        matches!(damaged, Err(StoreError::Damaged(_))),
+        "not before it is said: {damaged:?}"
+    );
+    let gap = Gap {
+        stream: order(1).0,
+        after: 1,
+        version: 2,
+    };
+    let aside = record(0, 2, Some(gap));
+    orders.store.set_aside(&aside).await.unwrap();
+    let versions: Vec<_> = steps().await.unwrap().iter().map(|it| it.version).collect();
+    assert_eq!(versions, [1, 3]);
 }
 
 #[tokio::test]

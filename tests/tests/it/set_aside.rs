@@ -146,7 +146,8 @@ fn a_record_that_cannot_be_read_stops_its_partition_until_it_is_set_aside() {
 
         // Only this record can be set aside, with a reason.
         let beside = format!("{prefix}{}", offset + 2);
-        let healthy = format!("orders/{}@0", (partition + 1) % PARTITIONS);
+        let healthy = partition_of(other.as_bytes(), PARTITIONS);
+        let healthy = format!("orders/{healthy}@0");
         let beyond = format!("{prefix}999999");
         for (wrong, says) in [
             (

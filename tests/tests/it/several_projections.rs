@@ -24,8 +24,12 @@ const CLIENTS: usize = 16;
 const PAIRS: usize = 625;
 const STORM_CLIENTS: usize = 6;
 const STORM_ORDERS: usize = 100;
-/// When a process dies the group waits 6 s for it; then the others take over.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(10);
+/// Of orders that are read one after another, nine of ten are seen within this time after the command's answer: where a process
+/// waited for its look at the checkpoints, which comes every half second, one of three would not be.
+const SEEN_WITHIN: Duration = Duration::from_millis(250);
+const READ_ONE_BY_ONE: usize = 60;
+/// One that is told to end gives its partitions back before the group would miss it.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A process of the read side beside that of the stack.
 struct Beside {
@@ -52,9 +56,9 @@ async fn partitions_of(url: &str, model: &str) -> f64 {
 }
 
 /// Waits until these processes have all partitions among them, each some.
-async fn shared_out(urls: &[&str]) {
+async fn shared_out(urls: &[&str], within: Duration) {
     for model in ["users", "orders"] {
-        eventually("the partitions to be shared out", BACK_WITHIN, async || {
+        eventually("the partitions to be shared out", within, async || {
             let own = join_all(urls.iter().map(|url| partitions_of(url, model))).await;
             let all: f64 = own.iter().sum();
             match own.iter().all(|own| *own >= 1.0) && (all - PARTITIONS).abs() < f64::EPSILON {
@@ -80,13 +84,20 @@ async fn is_seen(user: &User, url: &str, created: &Answer) {
     assert_eq!(list["items"][0]["id"], *id, "{list}");
 }
 
-/// A client that reads each order as soon as it is made, at one process after the other.
-async fn writes_and_reads(urls: &[&str], pairs: usize) {
-    let user = registered_user().await;
+/// A client that reads each order as soon as it is made, at one process after the other; how long after.
+async fn writes_and_reads(user: &User, urls: &[&str], pairs: usize) -> Vec<Duration> {
+    let mut seen = Vec::new();
     for (_, url) in (0..pairs).zip(urls.iter().cycle()) {
         let created = user.creates(&order_of(&unique("sku-"))).await;
-        is_seen(&user, url, &created).await;
+        let answered = Instant::now();
+        is_seen(user, url, &created).await;
+        seen.push(answered.elapsed());
     }
+    seen
+}
+
+async fn users() -> Vec<User> {
+    join_all((0..CLIENTS).map(|_| registered_user())).await
 }
 
 #[test]
@@ -98,11 +109,21 @@ fn what_was_written_is_read_at_every_process_at_once() {
             Beside::start("projections-3").await,
         );
         let urls = [own.as_str(), &second.url, &third.url];
-        shared_out(&urls).await;
+        shared_out(&urls, BACK_WITHIN).await;
+        let users = users().await;
+        let mut seen = writes_and_reads(&users[0], &urls, READ_ONE_BY_ONE).await;
+        seen.sort_unstable();
+        let most = seen[READ_ONE_BY_ONE * 9 / 10];
+        assert!(most < SEEN_WITHIN, "{seen:?}");
         let begun = Instant::now();
-        join_all((0..CLIENTS).map(|_| writes_and_reads(&urls, PAIRS))).await;
+        let all = users
+            .iter()
+            .map(|user| writes_and_reads(user, &urls, PAIRS));
+        join_all(all).await;
         let (pairs, took) = (CLIENTS * PAIRS, begun.elapsed());
-        println!("{pairs} orders read as soon as they were made, at 3 processes, in {took:?}");
+        println!(
+            "{pairs} orders read as soon as they were made, at 3 processes, in {took:?}; nine of ten alone within {most:?}"
+        );
         read_models_equal_the_log().await;
     });
 }
@@ -115,24 +136,20 @@ fn when_a_process_is_gone_the_others_go_on_with_its_partitions() {
             Beside::start("projections-2").await,
             Beside::start("projections-3").await,
         );
-        shared_out(&[&own, &second.url, &third.url]).await;
+        shared_out(&[&own, &second.url, &third.url], BACK_WITHIN).await;
+        let users = users().await;
         third.process.kill();
         let rest = [own.as_str(), &second.url];
-        let killed = Instant::now();
-        // Each client has orders in every partition; none waits longer than the 10 s that it asks for.
-        join_all((0..CLIENTS).map(|_| writes_and_reads(&rest, 6))).await;
-        assert!(
-            killed.elapsed() < 2 * TAKEN_OVER_WITHIN,
-            "{:?}",
-            killed.elapsed()
-        );
-        shared_out(&rest).await;
+        // Whatever the partition, none waits longer than the 10 s that it asks for.
+        let all = users.iter().map(|user| writes_and_reads(user, &rest, 6));
+        join_all(all).await;
+        shared_out(&rest, BACK_WITHIN).await;
         // One that comes takes its share over, and one that is told to end gives it back at once.
         let third = Beside::start("projections-3").await;
-        shared_out(&[&own, &second.url, &third.url]).await;
+        shared_out(&[&own, &second.url, &third.url], BACK_WITHIN).await;
         second.process.signal("-TERM").await;
-        shared_out(&[&own, &third.url]).await;
-        writes_and_reads(&[&own, &third.url], 6).await;
+        shared_out(&[&own, &third.url], GIVEN_BACK_WITHIN).await;
+        writes_and_reads(&users[0], &[&own, &third.url], 6).await;
     });
 }
 
@@ -149,7 +166,7 @@ fn a_storm_of_processes_applies_nothing_twice_and_leaves_nothing_out() {
             workload.acknowledges(STORM_ORDERS).await;
             second.process.kill();
             // Nobody waits until the partitions have been shared out before they are again.
-            third.process.signal("-TERM").await;
+            third.process.ends().await;
         }
         workload.acknowledges(STORM_ORDERS).await;
         workload.end().await.nothing_is_lost_or_doubled().await;
