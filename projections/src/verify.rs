@@ -23,8 +23,8 @@ use crate::{
 
 /// Differences that are described; more are counted.
 const DIFFERENCES_SHOWN_MAX: usize = 10;
-/// Streams whose hashes are in memory at once; each takes about 200 bytes.
-const STREAMS_TOGETHER_MAX: usize = 500_000;
+/// Streams whose hashes are in memory at once; each takes about 300 bytes. A table of hashes for a few more would be twice as large.
+const STREAMS_TOGETHER_MAX: usize = 450_000;
 
 /// What a comparison found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -163,7 +163,10 @@ impl<M: ReadModel> Comparison<'_, M> {
     /// when they are too many.
     async fn fold_log(&self, part: Part) -> anyhow::Result<Attempt<Folded<M::Digest>>> {
         let until = self.checkpoint;
-        let mut states = HashMap::new();
+        // Growing, a table is there twice.
+        let records: u64 = until.values().sum::<i64>().unsigned_abs() / part.of.max(1);
+        let room = usize::try_from(records).unwrap_or(usize::MAX);
+        let mut states = HashMap::with_capacity(room.min(STREAMS_TOGETHER_MAX));
         let mut events = 0;
         let mut source = self.source(Positions::new(), Extent::Whole).await?;
         while !has_reached(source.reached(), until) {

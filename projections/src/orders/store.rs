@@ -7,7 +7,7 @@ use events::{
     OrderEvent,
     ids::{OrderId, StreamId},
 };
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::{
     Collection, Database,
     bson::{Document, RawArrayBuf, RawDocumentBuf, doc, rawdoc},
@@ -36,6 +36,10 @@ pub(super) const DUPLICATE_KEY: i64 = 11_000;
 const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Updates in one command at most; MongoDB takes 100,000.
 const COMMAND_UPDATES_MAX: usize = 1_000;
+/// Documents in one insert at most,
+const INSERTED_TOGETHER_MAX: usize = 1_000;
+/// and inserts that are under way at the same time: MongoDB uses a thread for each.
+const INSERTS_UNDER_WAY_MAX: usize = 2;
 const SCAN_BATCH: u32 = 1_000;
 /// How long MongoDB works on a query at most.
 pub(super) const QUERY_TIME_MAX: Duration = Duration::from_secs(5);
@@ -189,15 +193,24 @@ impl OrderStore {
         known: Vec<Order>,
     ) -> Result<(), StoreError> {
         let mut updates: Vec<RawDocumentBuf> = known.iter().map(document::encode).collect();
-        if !new.is_empty() {
-            let documents: Vec<RawDocumentBuf> = new.iter().map(document::encode).collect();
-            let there = insert(&self.collection(generation), &documents).await?;
-            updates.extend(
-                there
+        let collection = self.collection(generation);
+        let inserts = in_chunks(new, INSERTED_TOGETHER_MAX).map(|chunk| {
+            let collection = collection.clone();
+            async move {
+                let documents: Vec<RawDocumentBuf> = chunk.iter().map(document::encode).collect();
+                let there = insert(&collection, &documents).await?;
+                let there = there
                     .into_iter()
-                    .filter_map(|index| documents.get(index).cloned()),
-            );
-        }
+                    .filter_map(|at| documents.get(at).cloned());
+                Ok::<_, StoreError>(there.collect::<Vec<_>>())
+            }
+        });
+        // While MongoDB stores some, the next are made.
+        let there: Vec<_> = stream::iter(inserts)
+            .buffered(INSERTS_UNDER_WAY_MAX)
+            .try_collect()
+            .await?;
+        updates.extend(there.into_iter().flatten());
         let mut rest = updates.as_slice();
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(chunk_len(rest));
@@ -285,6 +298,15 @@ impl OrderStore {
             Err(StoreError::Moved(Model::Orders))
         }
     }
+}
+
+/// The same in parts of so many.
+fn in_chunks<T>(all: Vec<T>, size: usize) -> impl Iterator<Item = Vec<T>> {
+    let mut all = all.into_iter();
+    std::iter::from_fn(move || {
+        let chunk: Vec<T> = all.by_ref().take(size).collect();
+        (!chunk.is_empty()).then_some(chunk)
+    })
 }
 
 #[derive(Debug, PartialEq, Eq)]
