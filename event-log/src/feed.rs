@@ -148,7 +148,7 @@ impl Feed {
                 sender: sender.clone(),
                 pending: BTreeMap::new(),
                 halted: BTreeSet::new(),
-                silence: Silence::begin(),
+                silence: None,
             };
             std::thread::Builder::new()
                 .name(format!("feed-{}", topic.name()))
@@ -201,7 +201,8 @@ struct Poller {
     sender: mpsc::Sender<Result<FeedItem, LogError>>,
     pending: BTreeMap<u16, Pending>,
     halted: BTreeSet<u16>,
-    silence: Silence,
+    /// None while something is heard at each poll.
+    silence: Option<Silence>,
 }
 
 impl Drop for Poller {
@@ -230,28 +231,27 @@ impl Silence {
 
 impl Poller {
     fn run(mut self) {
-        while !self.sender.is_closed() {
-            let step = self.step().and_then(|()| self.doubt_silence());
-            if step.is_err() {
-                return;
-            }
-        }
+        while !self.sender.is_closed() && self.step().is_ok() {}
     }
 
     /// A client that was told of a cluster without brokers, as a broker does that is just starting, drops its
     /// connections and never makes new ones, without an error (librdkafka#5301). So silence is believed only when the
     /// cluster confirms it; else the feed ends, and whoever follows begins another with a new client.
     fn doubt_silence(&mut self) -> Result<(), Unfollowed> {
-        if self.silence.since.elapsed() < SILENCE_MAX {
+        let silence = self.silence.get_or_insert_with(Silence::begin);
+        if silence.since.elapsed() < SILENCE_MAX {
             return Ok(());
         }
-        let asked = self.silence.asked + 1;
-        self.silence = Silence::begin();
+        let asked = silence.asked + 1;
         if self.is_at_the_end() {
+            self.silence = None;
             return Ok(());
         }
         if asked < UNHEARD_MAX {
-            self.silence.asked = asked;
+            self.silence = Some(Silence {
+                asked,
+                ..Silence::begin()
+            });
             return Ok(());
         }
         let what = format!("following {}", self.topic.name());
@@ -296,10 +296,13 @@ impl Poller {
             .poll(wait)
             .map(|result| result.map(|message| self.read(&message)));
         if matches!(polled, Some(Ok(_) | Err(KafkaError::PartitionEOF(_)))) {
-            self.silence = Silence::begin();
+            self.silence = None;
         }
         match polled {
-            None => self.flush_all(),
+            None => {
+                self.flush_all()?;
+                self.doubt_silence()
+            }
             Some(Ok(Polled { read: None, .. })) => Ok(()),
             Some(Ok(Polled {
                 place,
@@ -416,7 +419,7 @@ impl Poller {
     fn send(&mut self, item: Result<FeedItem, LogError>) -> Result<(), Unfollowed> {
         let sent = self.sender.blocking_send(item).map_err(|_| Unfollowed);
         // While nobody took it, nothing could be heard.
-        self.silence.since = Instant::now();
+        self.silence = None;
         sent
     }
 }

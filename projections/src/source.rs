@@ -33,6 +33,8 @@ pub enum Extent {
     TailOf(Partitions),
     /// All of it, or much.
     Whole,
+    /// The same of these partitions only.
+    WholeOf(Partitions),
 }
 
 impl Extent {
@@ -40,13 +42,13 @@ impl Extent {
     const fn threads(&self) -> u16 {
         match self {
             Self::Tail | Self::TailOf(_) => 1,
-            Self::Whole => 2,
+            Self::Whole | Self::WholeOf(_) => 2,
         }
     }
 
     fn partitions(&self) -> Option<Partitions> {
         match self {
-            Self::TailOf(partitions) => Some(Arc::clone(partitions)),
+            Self::TailOf(partitions) | Self::WholeOf(partitions) => Some(Arc::clone(partitions)),
             Self::Tail | Self::Whole => None,
         }
     }

@@ -69,10 +69,11 @@ pub trait ReadModel: Clone + Send + Sync + 'static {
         &self,
         generation: Generation,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// Hands out every stored state, as hashes, in no particular order.
+    /// Hands out every stored state of a stream for which `wanted` holds, as hashes, in no particular order.
     fn scan(
         &self,
         generation: Generation,
+        wanted: impl Fn(StreamId) -> bool + Send,
         each: impl FnMut(Self::Digest) + Send,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
     /// What a generation says of these streams; of those that it does not know, nothing.

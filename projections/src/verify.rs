@@ -5,11 +5,12 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
 };
 
 use anyhow::{Context, bail};
 use event_log::{LogError, topics::end_positions};
-use events::ids::StreamId;
+use events::{ids::StreamId, partition::partition_of};
 
 use crate::{
     aside::Aside,
@@ -17,6 +18,7 @@ use crate::{
     fold::{Digested, Fact, State, step},
     model::{Generation, Positions, has_reached},
     progress::done,
+    share::Partitions,
     source::{Extent, Gathered, Log, Source, Undecodable},
     store::{EventOf, ReadModel},
 };
@@ -71,17 +73,55 @@ impl Report {
 /// Times as many parts as before are tried next at most.
 const PARTS_TIMES_MAX: u64 = 100;
 
-/// A part of the streams, by the hash of their ids.
+/// A part of the streams: those of some partitions; where there are more parts than partitions, of one, by the hash of their
+/// ids. So no record is read for a part that is of none of its streams, as long as a partition's fit into memory.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     number: u64,
     of: u64,
+    /// Of the topic.
+    partitions: u16,
 }
 
 impl Part {
-    fn holds(self, stream: &StreamId) -> bool {
+    fn holds(self, stream: StreamId) -> bool {
+        self.of <= 1
+            || (self.reads(partition_of(stream.to_string().as_bytes(), self.partitions))
+                && self.is_of_share(stream))
+    }
+
+    fn reads(self, partition: u16) -> bool {
+        u64::from(partition) % self.groups() == self.number % self.groups()
+    }
+
+    /// How many groups of partitions there are.
+    fn groups(self) -> u64 {
+        self.of.clamp(1, self.partitions.max(1).into())
+    }
+
+    /// Whether it holds a stream of a partition that it reads.
+    fn is_of_share(self, stream: StreamId) -> bool {
+        let shares = self.of.div_ceil(self.groups());
+        if shares == 1 {
+            return true;
+        }
         let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(stream);
-        hash % self.of.max(1) == self.number
+        hash % shares == self.number / self.groups()
+    }
+
+    /// All that there are when there are at least `wanted`.
+    fn all(wanted: u64, partitions: u16) -> impl Iterator<Item = Self> {
+        let many: u64 = partitions.max(1).into();
+        // Each partition in as many shares as the others.
+        let of = match wanted <= many {
+            true => wanted.max(1),
+            false => wanted.next_multiple_of(many),
+        };
+        (0..of).map(move |number| Self {
+            number,
+            of,
+            partitions,
+        })
     }
 
     /// How many parts may do where this did not fit when `done` of `all` records were read: at least twice as many.
@@ -136,8 +176,7 @@ struct Comparison<'a, M> {
 impl<M: ReadModel> Comparison<'_, M> {
     async fn in_parts(&self, parts: u64) -> anyhow::Result<Attempt<Report>> {
         let mut report = Report::new(self.checkpoint.clone());
-        for number in 0..parts {
-            let part = Part { number, of: parts };
+        for part in Part::all(parts, self.log.partitions) {
             let (mut expected, events) = match self.fold_log(part).await? {
                 Attempt::Done(folded) => folded,
                 Attempt::Parts(wanted) => return Ok(Attempt::Parts(wanted)),
@@ -145,15 +184,17 @@ impl<M: ReadModel> Comparison<'_, M> {
             report.events += events;
             let mut ahead = HashMap::new();
             self.model
-                .scan(self.generation, |state| {
-                    if part.holds(&state.stream()) {
-                        compare(&mut report, &mut expected, &mut ahead, state);
-                    }
-                })
+                .scan(
+                    self.generation,
+                    |stream| part.holds(stream),
+                    |state| compare(&mut report, &mut expected, &mut ahead, state),
+                )
                 .await?;
             missing(&mut report, &mut expected, &ahead);
             if !ahead.is_empty() {
-                report.events += self.compare_ahead(&mut report, expected, ahead).await?;
+                report.events += self
+                    .compare_ahead(&mut report, part, expected, ahead)
+                    .await?;
             }
         }
         Ok(Attempt::Done(report))
@@ -162,13 +203,13 @@ impl<M: ReadModel> Comparison<'_, M> {
     /// The states that the log says the streams of a part have at the checkpoint, and how many events that took; it breaks off
     /// when they are too many.
     async fn fold_log(&self, part: Part) -> anyhow::Result<Attempt<Folded<M::Digest>>> {
-        let until = self.checkpoint;
+        let until = &only(part, self.checkpoint);
         // Growing, a table is there twice.
-        let records: u64 = until.values().sum::<i64>().unsigned_abs() / part.of.max(1);
-        let room = usize::try_from(records).unwrap_or(usize::MAX);
+        let room = usize::try_from(until.values().sum::<i64>()).unwrap_or(usize::MAX);
         let mut states = HashMap::with_capacity(room.min(STREAMS_TOGETHER_MAX));
         let mut events = 0;
-        let mut source = self.source(Positions::new(), Extent::Whole).await?;
+        let extent = Extent::WholeOf(self.partitions(part));
+        let mut source = self.source(Positions::new(), extent).await?;
         while !has_reached(source.reached(), until) {
             let Gathered {
                 round, undecodable, ..
@@ -176,7 +217,7 @@ impl<M: ReadModel> Comparison<'_, M> {
             for (partition, facts) in &round {
                 let end = until.get(partition).copied().unwrap_or(0);
                 for fact in facts.facts.iter().filter(|fact| fact.offset < end) {
-                    if part.holds(&<M::Digest as State>::stream_of(&fact.event)) {
+                    if part.is_of_share(<M::Digest as State>::stream_of(&fact.event)) {
                         events += 1;
                         fold_one::<M>(&mut states, *partition, fact)?;
                     }
@@ -197,6 +238,11 @@ impl<M: ReadModel> Comparison<'_, M> {
         Ok(Attempt::Done((states, events)))
     }
 
+    fn partitions(&self, part: Part) -> Partitions {
+        let all = 0..self.log.partitions;
+        Arc::new(all.filter(|partition| part.reads(*partition)).collect())
+    }
+
     async fn source(
         &self,
         from: Positions,
@@ -209,12 +255,15 @@ impl<M: ReadModel> Comparison<'_, M> {
     async fn compare_ahead(
         &self,
         report: &mut Report,
+        part: Part,
         mut states: HashMap<StreamId, M::Digest>,
         mut ahead: HashMap<StreamId, M::Digest>,
     ) -> anyhow::Result<u64> {
-        let mut ends = end_positions(&self.log.kafka, M::MODEL.topic()).await?;
+        let ends = end_positions(&self.log.kafka, M::MODEL.topic()).await?;
+        let mut ends = only(part, &ends);
+        let extent = Extent::TailOf(self.partitions(part));
         let mut events = 0;
-        let mut source = self.source(self.checkpoint.clone(), Extent::Tail).await?;
+        let mut source = self.source(self.checkpoint.clone(), extent).await?;
         while !ahead.is_empty() && !has_reached(source.reached(), &ends) {
             let Gathered {
                 round, undecodable, ..
@@ -253,6 +302,15 @@ impl<M: ReadModel> Comparison<'_, M> {
         }
         Ok(events)
     }
+}
+
+/// The positions in the partitions that a part reads.
+fn only(part: Part, positions: &Positions) -> Positions {
+    let own = positions
+        .iter()
+        .filter(|(partition, _)| part.reads(**partition));
+    own.map(|(partition, position)| (*partition, *position))
+        .collect()
 }
 
 /// Streams with their states, and how many events they were folded from.
@@ -414,7 +472,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_tried_in_as_many_parts_as_may_do() {
-        let part = Part { number: 0, of: 2 };
+        let part = Part {
+            number: 0,
+            of: 2,
+            partitions: 6,
+        };
         for (done, all, parts) in [
             (50, 100, 4),
             (30, 100, 7),
@@ -427,17 +489,28 @@ mod tests {
     }
 
     #[test]
-    fn every_stream_is_in_one_part() {
-        for number in 0..1_000 {
-            let stream = StreamId::from(order(number));
-            let held = (0..7).filter(|part| {
-                Part {
-                    number: *part,
-                    of: 7,
-                }
-                .holds(&stream)
-            });
-            assert_eq!(held.count(), 1);
+    fn every_stream_is_in_one_part_that_reads_its_partition() {
+        for (wanted, partitions, of) in [
+            (1, 6, 1),
+            (4, 6, 4),
+            (6, 6, 6),
+            (7, 6, 12),
+            (13, 6, 18),
+            (3, 1, 3),
+        ] {
+            let parts: Vec<Part> = Part::all(wanted, partitions).collect();
+            assert_eq!(parts.len(), of);
+            let mut held = vec![0; of];
+            for number in 0..1_000 {
+                let stream = StreamId::from(order(number));
+                let partition = partition_of(stream.to_string().as_bytes(), partitions);
+                let holds: Vec<usize> = (0..of).filter(|at| parts[*at].holds(stream)).collect();
+                assert_eq!(holds.len(), 1, "{stream} of {of}");
+                let part = parts[holds[0]];
+                assert!(part.reads(partition) && part.is_of_share(stream));
+                held[holds[0]] += 1;
+            }
+            assert!(held.iter().all(|held| *held > 0), "{held:?}");
         }
     }
 }

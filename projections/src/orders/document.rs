@@ -1,7 +1,7 @@
 //! An order as a document in MongoDB, and back.
 
 use events::{
-    ids::{OrderId, UserId},
+    ids::{OrderId, StreamId, UserId},
     order::OrderLine,
     sealed::Sealed,
     timestamp::Timestamp,
@@ -149,6 +149,15 @@ fn parse_sealed(document: &RawDocument, key: &str) -> Option<Option<Sealed>> {
 
 fn is_null(value: RawBsonRef<'_>) -> bool {
     value.as_null().is_some()
+}
+
+/// The stream whose state it is.
+pub fn stream(document: &RawDocument) -> Result<StreamId, StoreError> {
+    let id = document.get_str("_id").unwrap_or_default();
+    let order: OrderId = id
+        .parse()
+        .map_err(|_| StoreError::Damaged(format!("an order under {id:?}")))?;
+    Ok(order.into())
 }
 
 /// The hashes of a stored document. One that is not exactly what [`encode`] writes, be it in a field that

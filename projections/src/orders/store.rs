@@ -436,6 +436,7 @@ impl ReadModel for OrderStore {
     async fn scan(
         &self,
         generation: Generation,
+        wanted: impl Fn(StreamId) -> bool + Send,
         mut each: impl FnMut(Order<Digest>) + Send,
     ) -> Result<(), StoreError> {
         let mut found = self
@@ -444,7 +445,9 @@ impl ReadModel for OrderStore {
             .batch_size(SCAN_BATCH)
             .await?;
         while let Some(document) = found.try_next().await? {
-            each(document::digest(&document)?);
+            if wanted(document::stream(&document)?) {
+                each(document::digest(&document)?);
+            }
         }
         Ok(())
     }

@@ -16,7 +16,8 @@ use events::{
 use futures_util::TryStreamExt;
 use runtime::representation::UserStatus;
 use sqlx::{
-    AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, migrate::Migrator,
+    AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row as _,
+    migrate::Migrator,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -405,12 +406,15 @@ impl ReadModel for UserStore {
     async fn scan(
         &self,
         generation: Generation,
+        wanted: impl Fn(StreamId) -> bool + Send,
         mut each: impl FnMut(User<Digest>) + Send,
     ) -> Result<(), StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM {}", self.table(generation));
-        let mut rows = sqlx::query_as::<_, Row>(AssertSqlSafe(sql)).fetch(&self.pool);
+        let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
-            each(User::try_from(row)?.digested());
+            if wanted(UserId(row.try_get("user_id")?).into()) {
+                each(User::try_from(Row::from_row(&row)?)?.digested());
+            }
         }
         Ok(())
     }

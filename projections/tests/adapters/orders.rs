@@ -141,7 +141,7 @@ async fn whatever_clients_put_into_attributes_is_data() {
     let digests = |order: projections::orders::fold::Order<projections::digest::Digest>| {
         exact += usize::from(order.contents == documents_digest(number_of(&order)));
     };
-    orders.store.scan(LIVE, digests).await.unwrap();
+    orders.store.scan(LIVE, |_| true, digests).await.unwrap();
     assert_eq!(exact, 2);
 
     fn number_of(order: &projections::orders::fold::Order<projections::digest::Digest>) -> u128 {

@@ -414,7 +414,7 @@ async fn a_scan_shows_what_the_fold_says() {
     let mut scanned = Vec::new();
     users
         .store
-        .scan(LIVE, |user| scanned.push(user))
+        .scan(LIVE, |_| true, |user| scanned.push(user))
         .await
         .unwrap();
     let stored = users
