@@ -43,14 +43,18 @@ async fn report_generations<M: ReadModel>(model: &M, ends: &Positions) -> Result
     let live = within(QUESTION_TIMEOUT_S, model.live()).await?;
     let known = within(QUESTION_TIMEOUT_S, model.generations()).await?;
     let filling = unfinished(&known, M::VERSION).next_back();
-    let progress = match filling {
-        Some(filling) => {
-            let positions = within(QUESTION_TIMEOUT_S, model.checkpoint(filling)).await?;
-            progress(&positions, ends)
-        }
-        None => 1.0,
+    let positions = match filling {
+        Some(filling) => Some(within(QUESTION_TIMEOUT_S, model.checkpoint(filling)).await?),
+        None => None,
     };
-    measures::generations(M::MODEL, live, filling, progress);
+    let ratio = positions
+        .as_ref()
+        .map_or(1.0, |positions| progress(positions, ends));
+    let records = positions
+        .as_ref()
+        .map_or(0, |positions| done(positions, ends));
+    measures::generations(M::MODEL, live, filling);
+    measures::rebuild(M::MODEL, records, ratio);
     Ok(())
 }
 

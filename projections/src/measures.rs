@@ -23,6 +23,7 @@ const LAG_SECONDS: &str = "projections_lag_seconds";
 const GENERATION: &str = "projections_live_generation";
 const GENERATION_BEGUN: &str = "projections_last_generation";
 const PROGRESS: &str = "projections_rebuild_progress_ratio";
+const REBUILD_RECORDS: &str = "projections_rebuild_records";
 
 /// Enters everything; to be called once the recorder was started.
 pub fn enter() {
@@ -74,6 +75,10 @@ pub fn enter() {
         (
             PROGRESS,
             "How much of the log the generation holds that is being filled; 1 when there is none.",
+        ),
+        (
+            REBUILD_RECORDS,
+            "Records of the log up to where the generation is that is being filled; 0 when there is none. Its increase is the rate.",
         ),
     ] {
         describe_gauge!(name, Unit::Count, meaning);
@@ -141,9 +146,14 @@ pub fn lag(model: Model, lag: Lag) {
     set(LAG_SECONDS, lag.delay.as_secs_f64());
 }
 
-/// Which generations there are, and how much of the log the one begun last holds.
-pub fn generations(model: Model, live: Generation, filling: Option<Generation>, progress: f64) {
+/// How far the generation is that is being filled: records, and of all that there are how many.
+pub fn rebuild(model: Model, records: i64, progress: f64) {
+    gauge!(REBUILD_RECORDS, "model" => model.name()).set(records as f64);
+    gauge!(PROGRESS, "model" => model.name()).set(progress);
+}
+
+/// Which generations there are.
+pub fn generations(model: Model, live: Generation, filling: Option<Generation>) {
     gauge!(GENERATION, "model" => model.name()).set(live.0);
     gauge!(GENERATION_BEGUN, "model" => model.name()).set(filling.unwrap_or(live).0);
-    gauge!(PROGRESS, "model" => model.name()).set(progress);
 }

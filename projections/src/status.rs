@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use event_log::{KafkaSettings, lag::unread_since, record::Place, topics::end_positions};
@@ -12,7 +12,7 @@ use crate::{
     fold::Halt,
     halts::halts,
     model::{Known, Positions, Stage},
-    progress::done,
+    progress::{Figures, done},
     source::Log,
     store::{ReadModel, StoreError},
 };
@@ -44,6 +44,9 @@ struct Filled {
     /// Records up to its checkpoint, of all that the log has.
     records: i64,
     end: i64,
+    /// Records a second since it was begun, and how long it still takes at that rate; where it is being filled.
+    per_s: Option<f64>,
+    left_s: Option<u64>,
     /// For how long it is kept.
     kept_for_s: Option<i64>,
 }
@@ -157,17 +160,26 @@ impl Stopped {
 
 impl Filled {
     fn of(known: Known, positions: &Positions, end: &Positions) -> Self {
-        let (stage, kept_for_s) = match known.stage {
-            Stage::Live { .. } => ("live", None),
-            Stage::Filling { .. } => ("filling", None),
-            Stage::Kept { rest_s, .. } => ("kept", Some(rest_s.max(0))),
+        let (stage, kept_for_s, begun_ago_s) = match known.stage {
+            Stage::Live { .. } => ("live", None, None),
+            Stage::Filling { begun_ago_s } => ("filling", None, Some(begun_ago_s)),
+            Stage::Kept { rest_s, .. } => ("kept", Some(rest_s.max(0)), None),
         };
+        let (records, total) = (done(positions, end), end.values().sum());
+        let figures = begun_ago_s.map(|seconds| {
+            let elapsed = Duration::from_secs(seconds.max(1).unsigned_abs());
+            Figures::since(records, total, elapsed)
+        });
         Self {
             generation: known.generation.0,
             version: known.version.0,
             stage,
-            records: done(positions, end),
-            end: end.values().sum(),
+            records,
+            end: total,
+            per_s: figures.map(|figures| figures.per_s),
+            left_s: figures
+                .and_then(|figures| figures.left)
+                .map(|left| left.as_secs()),
             kept_for_s,
         }
     }
@@ -195,13 +207,17 @@ pub fn table(statuses: &[Status]) -> String {
             let kept = each.kept_for_s.map(|seconds| format!(" for {seconds} s"));
             writeln!(
                 table,
-                "  g{:<4} v{:<3} {:<8}{} of {} records{}",
+                "  g{:<4} v{:<3} {:<8}{} of {} records{}{}",
                 each.generation,
                 each.version,
                 each.stage,
                 each.records,
                 each.end,
-                kept.map(|kept| format!(", kept{kept}")).unwrap_or_default()
+                kept.map(|kept| format!(", kept{kept}")).unwrap_or_default(),
+                match (each.per_s, each.left_s) {
+                    (Some(per_s), Some(left)) => format!(", {per_s:.0}/s, {left} s left"),
+                    _ => String::new(),
+                }
             )
             .ok();
         }

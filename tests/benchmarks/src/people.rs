@@ -137,6 +137,12 @@ impl Person {
         request("POST", "/orders", &headers, ORDER)
     }
 
+    /// Asks for an order.
+    pub fn look_at(&self, id: &str) -> Vec<u8> {
+        let headers = [("authorization", self.authorization.as_str())];
+        request("GET", &format!("/orders/{id}"), &headers, "")
+    }
+
     /// Asks for an order, once the read model has reached `token`.
     pub fn look_for(&self, id: &str, token: &str) -> Vec<u8> {
         let headers = [

@@ -196,11 +196,7 @@ impl Stack {
 
     /// The highest that the resident memory of a process has been since it began, in bytes.
     pub fn highest_memory(&self, name: &str) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid(name)?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kib: u64 = kib.context("no VmHWM")?.trim().parse()?;
-        Ok(kib * 1024)
+        peak_memory(self.pid(name)?).context("no VmHWM")
     }
 
     /// Processor time that each process with all it started has taken so far.

@@ -11,6 +11,7 @@ mod orders_report;
 mod overload;
 mod peers;
 mod profile;
+mod queries;
 mod rebuild;
 mod replay;
 mod restart;
@@ -49,6 +50,8 @@ pub enum Section {
     Replay,
     /// Rebuilding the read models.
     Rebuild,
+    /// Reading one order.
+    Queries,
 }
 
 impl Section {
@@ -74,6 +77,7 @@ impl Section {
             Self::Gateway => gateway::measure(bench).await,
             Self::Replay => replay::measure(bench).await,
             Self::Rebuild => rebuild::measure(bench).await,
+            Self::Queries => queries::measure(bench).await,
         }
     }
 }

@@ -86,7 +86,7 @@ async fn sized(bench: &Bench, model: Model) -> anyhow::Result<Sized> {
     };
     for round in 1..=bench.extent.rounds {
         let rebuilt = rebuild(&bench.binaries, model)?;
-        let storage = storage(&bench.binaries, model)?;
+        let storage = live_storage(&bench.binaries, model.name())?;
         let bare = match model {
             Model::Users => {
                 let url = bench.stack.variable("DATABASE_URL")?;
@@ -273,12 +273,12 @@ fn figures(said: &str) -> Option<Rebuilt> {
 }
 
 /// The table or collection that is live.
-fn storage(binaries: &Path, model: Model) -> anyhow::Result<String> {
+pub(super) fn live_storage(binaries: &Path, model: &str) -> anyhow::Result<String> {
     let status = Command::new(binaries.join("projections"))
         .args(["status", "--json"])
         .output()?;
     let status: Value = serde_json::from_slice(&status.stdout)?;
-    let storage = status.pointer(&format!("/{}/storage", model.name()));
+    let storage = status.pointer(&format!("/{model}/storage"));
     let storage = storage.and_then(Value::as_str);
     Ok(storage.context("no live generation")?.to_owned())
 }

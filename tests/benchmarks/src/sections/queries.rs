@@ -1,0 +1,138 @@
+//! Reading one order: through the query API, and with the driver of its database alone.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use futures_util::TryStreamExt;
+use mongodb::{
+    Client, Collection,
+    bson::{Document, RawDocumentBuf, doc},
+};
+
+use crate::{
+    bench::{Bench, say},
+    http::Connection,
+    people::Person,
+    processes::load_thread_time,
+    sections::rebuild::live_storage,
+    statistics::Latencies,
+    table::{Table, each_ms, fine, ms, spread},
+};
+
+const PROJECTIONS: &str = "projections";
+/// Orders that are asked for in a round, one after another.
+const ASKED_FOR: u32 = 5_000;
+/// The others, which are not counted: connections and caches are warm then.
+const FIRST: u32 = 500;
+
+/// A round of one way.
+struct Round {
+    p50_ms: f64,
+    p99_ms: f64,
+    /// Processor time of who asks the database, for each.
+    processor_ms: f64,
+    /// That of the database.
+    database_ms: f64,
+}
+
+/// Measures it on the orders that are there, and on as many as memory is looked at after.
+pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
+    bench.fill(bench.extent.orders_first).await?;
+    let person = bench.person().await?;
+    let storage = live_storage(&bench.binaries, "orders")?;
+    let uri = bench.stack.variable("MONGODB_URI")?;
+    let database = Client::with_uri_str(&uri).await?.database("orderlog");
+    let orders: Collection<RawDocumentBuf> = database.collection(&storage);
+    let ids = ids_of(&database.collection(&storage), &person).await?;
+    let (mut asked, mut bare) = (Vec::new(), Vec::new());
+    for round in 1..=bench.extent.rounds {
+        asked.push(through_the_api(bench, &person, &ids).await?);
+        bare.push(with_the_driver(bench, &orders, &ids).await?);
+        say(&format!("round {round}: asked in both ways"));
+    }
+    let columns = [
+        "one order by its id",
+        "p50 ms",
+        "p99 ms",
+        "processor ms",
+        "of the database, ms",
+    ];
+    let mut table = Table::new("One after another", &columns);
+    for (what, rounds) in [
+        ("`GET /orders/{id}`, past the gateway", &asked),
+        ("`find_one` of the driver", &bare),
+    ] {
+        table.row([
+            what.to_owned(),
+            fine(spread(rounds, |it| it.p50_ms), 2),
+            fine(spread(rounds, |it| it.p99_ms), 2),
+            ms(spread(rounds, |it| it.processor_ms).median),
+            ms(spread(rounds, |it| it.database_ms).median),
+        ]);
+    }
+    Ok(table.note(&format!(
+        "{ASKED_FOR} orders in each round. Processor time is that of projections, and of the program with the driver in it. \
+         Projections check the token and the rights, read the order, open what is sealed in it and answer with JSON and a tag."
+    )))
+}
+
+async fn ids_of(orders: &Collection<Document>, person: &Person) -> anyhow::Result<Vec<String>> {
+    let own = orders
+        .find(doc! { "customer_id": person.id.to_string() })
+        .projection(doc! { "_id": 1 })
+        .limit(ASKED_FOR.into())
+        .await?;
+    let own: Vec<Document> = own.try_collect().await?;
+    let ids = own.iter().map(|order| Ok(order.get_str("_id")?.to_owned()));
+    ids.collect()
+}
+
+async fn through_the_api(bench: &Bench, person: &Person, ids: &[String]) -> anyhow::Result<Round> {
+    let mut connection = Connection::open(&bench.query).await?;
+    let mut took = Vec::new();
+    let mut before = bench.stack.processor_time();
+    for (number, id) in (0..FIRST + ASKED_FOR).zip(ids.iter().cycle()) {
+        if number == FIRST {
+            took.clear();
+            before = bench.stack.processor_time();
+        }
+        let begun = Instant::now();
+        connection.exchange(&person.look_at(id)).await?.json(200)?;
+        took.push(u32::try_from(begun.elapsed().as_micros())?);
+    }
+    let taken = bench.stack.processor_time().taken_since(&before);
+    let all = Latencies::of(took);
+    Ok(Round {
+        p50_ms: all.percentile_ms(0.5),
+        p99_ms: all.percentile_ms(0.99),
+        processor_ms: each_ms(taken.of(PROJECTIONS), ASKED_FOR.into()),
+        database_ms: each_ms(taken.of("mongodb"), ASKED_FOR.into()),
+    })
+}
+
+async fn with_the_driver(
+    bench: &Bench,
+    orders: &Collection<RawDocumentBuf>,
+    ids: &[String],
+) -> anyhow::Result<Round> {
+    let mut took = Vec::new();
+    let (mut before, mut own) = (bench.stack.processor_time(), load_thread_time());
+    for (number, id) in (0..FIRST + ASKED_FOR).zip(ids.iter().cycle()) {
+        if number == FIRST {
+            took.clear();
+            (before, own) = (bench.stack.processor_time(), load_thread_time());
+        }
+        let begun = Instant::now();
+        let found = orders.find_one(doc! { "_id": id }).await?;
+        found.context("an order that is gone")?;
+        took.push(u32::try_from(begun.elapsed().as_micros())?);
+    }
+    let taken = bench.stack.processor_time().taken_since(&before);
+    let all = Latencies::of(took);
+    Ok(Round {
+        p50_ms: all.percentile_ms(0.5),
+        p99_ms: all.percentile_ms(0.99),
+        processor_ms: each_ms(load_thread_time().saturating_sub(own), ASKED_FOR.into()),
+        database_ms: each_ms(taken.of("mongodb"), ASKED_FOR.into()),
+    })
+}
