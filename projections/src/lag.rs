@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     live::Served,
     measures,
-    model::{Positions, unfinished},
+    model::{Generation, Positions, unfinished},
     progress::done,
     store::{ReadModel, StoreError, within},
 };
@@ -32,15 +32,18 @@ pub async fn report<M: ReadModel>(
         for lag in meter.measure(&ends, &view.positions, Instant::now()) {
             measures::lag(M::MODEL, lag);
         }
-        if let Err(error) = report_generations(&model, &ends).await {
+        if let Err(error) = report_generations(&model, view.generation, &ends).await {
             tracing::debug!(%error, "the generations are not known");
         }
     }
     Ok(())
 }
 
-async fn report_generations<M: ReadModel>(model: &M, ends: &Positions) -> Result<(), StoreError> {
-    let live = within(QUESTION_TIMEOUT_S, model.live()).await?;
+async fn report_generations<M: ReadModel>(
+    model: &M,
+    served: Generation,
+    ends: &Positions,
+) -> Result<(), StoreError> {
     let known = within(QUESTION_TIMEOUT_S, model.generations()).await?;
     let filling = unfinished(&known, M::VERSION).next_back();
     let positions = match filling {
@@ -53,7 +56,7 @@ async fn report_generations<M: ReadModel>(model: &M, ends: &Positions) -> Result
     let records = positions
         .as_ref()
         .map_or(0, |positions| done(positions, ends));
-    measures::generations(M::MODEL, live, filling);
+    measures::generations(M::MODEL, served, filling);
     measures::rebuild(M::MODEL, records, ratio);
     Ok(())
 }
