@@ -361,11 +361,19 @@ async fn live() -> i64 {
     status["orders"]["generation"].as_i64().expect("a number")
 }
 
-/// The generation that queries are answered from.
-async fn served() -> i64 {
+/// Waits until queries are answered from this generation, and that is said.
+async fn serves(generation: i64) {
     let labels = [("model", "orders")];
-    let served = counter_of(&query_url(), "projections_live_generation", &labels).await;
-    served as i64
+    eventually(
+        "the generation to be served",
+        BACK_WITHIN,
+        async || match counter_of(&query_url(), "projections_live_generation", &labels).await as i64
+        {
+            served if served == generation => Ok(()),
+            other => Err(format!("g{other}")),
+        },
+    )
+    .await;
 }
 
 async fn operate(arguments: &[&str]) -> String {
@@ -408,6 +416,7 @@ fn one_can_go_back_to_the_generation_before_and_nobody_reads_anything_older() {
         let first = live().await;
         operate(&["rebuild", "orders"]).await;
         let second = live().await;
+        serves(second).await;
         workload.acknowledges(ORDERS).await;
         let user = registered_user().await;
         let created = user.creates_visibly(&order_request()).await;
@@ -418,15 +427,7 @@ fn one_can_go_back_to_the_generation_before_and_nobody_reads_anything_older() {
             let printed = operate(&["rollback", "orders"]).await;
             let says = format!("g{first} is live again");
             assert!(printed.contains(&says), "{printed}");
-            eventually(
-                "the generation to be served",
-                BACK_WITHIN,
-                async || match served().await {
-                    served if served == first => Ok(()),
-                    other => Err(format!("g{other}")),
-                },
-            )
-            .await;
+            serves(first).await;
         };
         let sees = async {
             loop {
