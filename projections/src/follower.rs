@@ -145,8 +145,8 @@ impl<M: ReadModel> Follower<M> {
         Ok(())
     }
 
-    /// Stores positions that were reached without anything to apply.
-    pub async fn settle(&mut self) -> Result<(), StoreError> {
+    /// Stores positions that were reached without anything to apply; whether there were any.
+    pub async fn settle(&mut self) -> Result<bool, StoreError> {
         let steps: Round<EventOf<M>> = self
             .positions
             .iter()
@@ -170,11 +170,11 @@ impl<M: ReadModel> Follower<M> {
             })
             .collect();
         if steps.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let applied = within(ROUND_TIMEOUT_S, self.model.apply(self.generation, &steps)).await?;
         self.checkpoint.extend(&applied.positions);
-        Ok(())
+        Ok(true)
     }
 
     fn halt(&mut self, halt: Halt) {

@@ -55,7 +55,12 @@ impl Share {
                     }
                     Ownership::Revoked(lost) => {
                         let kept = own.into_iter().filter(|it| !lost.contains(it));
-                        Known::Own(Arc::new(kept.collect()))
+                        let kept: BTreeSet<u16> = kept.collect();
+                        // It may get others, or hear that there are none for it.
+                        match kept.is_empty() {
+                            true => Known::Nothing,
+                            false => Known::Own(Arc::new(kept)),
+                        }
                     }
                     Ownership::Failed(reason) => Known::Failed(NoMember(reason)),
                 };
@@ -83,20 +88,17 @@ impl Share {
         }
     }
 
-    /// The partitions of this process, once they are known, and are other than `before`.
-    pub async fn other_than(
-        &mut self,
-        before: Option<&Partitions>,
-    ) -> Result<Partitions, NoMember> {
+    /// Waits until the partitions of this process are other than `before`, or are known no more.
+    pub async fn other_than(&mut self, before: Option<&Partitions>) -> Result<(), NoMember> {
         let is_news = |known: &Known| match known {
-            Known::Nothing => false,
+            Known::Nothing => before.is_some(),
             Known::Own(own) => Some(own) != before,
             Known::Failed(_) => true,
         };
         match self.known.wait_for(is_news).await.as_deref() {
-            Ok(Known::Own(own)) => Ok(Arc::clone(own)),
+            Ok(Known::Own(_) | Known::Nothing) => Ok(()),
             Ok(Known::Failed(reason)) => Err(reason.clone()),
-            Ok(Known::Nothing) | Err(_) => Err(NoMember("its thread has ended".to_owned())),
+            Err(_) => Err(NoMember("its thread has ended".to_owned())),
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use event_log::LogError;
 use runtime::{
     health::{Component, Health},
     retry::{self, Backoff},
@@ -22,8 +23,8 @@ use crate::{
     news::Colleagues,
     settings::Places,
     share::{Partitions, Share},
-    source::{Extent, Log},
-    store::{ReadModel, StoreError, within},
+    source::{Extent, Gathered, Log},
+    store::{EventOf, ReadModel, StoreError, within},
 };
 
 /// How often the pointer to the live generation is looked at, busy or not.
@@ -214,20 +215,25 @@ impl<M: ReadModel> Worker<M> {
             shown: Vec::new(),
             since: None,
         };
-        let mut said = None;
+        let (mut said, mut has_worked) = (None, false);
         let mut ticks = tokio::time::interval(POINTER_CHECK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(follower.settle().await?),
+                () = shutdown.cancelled() => {
+                    follower.settle().await?;
+                    return Ok(());
+                }
                 _ = ticks.tick() => {
                     let live = within(QUESTION_TIMEOUT_S, self.model.live()).await?;
                     if live != generation {
                         tracing::info!(model = M::MODEL.name(), from = generation.0, to = live.0, "a new generation is live");
                         return Ok(());
                     }
-                    follower.settle().await?;
+                    if follower.settle().await? {
+                        self.colleagues.tell();
+                    }
                     if follows < usize::from(log.partitions) {
                         self.look(generation, &mut reached).await?;
                     }
@@ -242,16 +248,23 @@ impl<M: ReadModel> Worker<M> {
                     {
                         return Ok(());
                     }
-                    *well = Instant::now();
+                    // That the database answers small questions is not all.
+                    if has_worked || follows == 0 {
+                        *well = Instant::now();
+                    }
                     // Else a database that is slow would leave no time for anything but this.
                     ticks.reset();
                 }
                 other = share.other_than(own.as_ref()) => {
                     other.map_err(FollowError::Group)?;
-                    return Ok(follower.settle().await?);
+                    follower.settle().await?;
+                    return Ok(());
                 }
-                () = self.colleagues.hear() => self.look(generation, &mut reached).await?,
-                gathered = follower.gather() => {
+                next = next(&self.colleagues, &mut follower) => {
+                    let Some(gathered) = next else {
+                        self.look(generation, &mut reached).await?;
+                        continue;
+                    };
                     let before = follower.events;
                     follower.apply(gathered?).await?;
                     reach(&mut reached, follower.positions());
@@ -259,7 +272,7 @@ impl<M: ReadModel> Worker<M> {
                     if follower.events > before {
                         self.colleagues.tell();
                     }
-                    *well = Instant::now();
+                    has_worked = true;
                     halts.show(&follower);
                 }
             }
@@ -300,6 +313,18 @@ impl<M: ReadModel> Worker<M> {
             places.any(|place| place == (halt.partition, halt.offset))
         };
         Ok(follower.halts().values().any(is_at))
+    }
+}
+
+/// What comes first, neither of them before the other for long: records of this process' own partitions, or nothing but a word of the
+/// others that there is more.
+async fn next<M: ReadModel>(
+    colleagues: &Colleagues,
+    follower: &mut Follower<M>,
+) -> Option<Result<Gathered<EventOf<M>>, LogError>> {
+    tokio::select! {
+        () = colleagues.hear() => None,
+        gathered = follower.gather() => Some(gathered),
     }
 }
 

@@ -94,7 +94,7 @@ impl OrderStore {
             let aside = self.all_set_aside().await?;
             let gaps = aside.iter().filter_map(|record| record.gap);
             for gap in gaps.filter(|gap| gap.stream == order.0) {
-                missing.remove(&gap.version);
+                missing.retain(|version| !(gap.after + 1..=gap.version).contains(version));
             }
         }
         match missing.is_empty() {

@@ -16,8 +16,8 @@ use events::{
 use futures_util::TryStreamExt;
 use runtime::representation::UserStatus;
 use sqlx::{
-    AssertSqlSafe, FromRow, PgConnection, PgPool, Postgres, QueryBuilder, Row as _,
-    migrate::Migrator,
+    AssertSqlSafe, Connection as _, FromRow, PgConnection, PgPool, Postgres, QueryBuilder,
+    Row as _, Transaction, error::DatabaseError, migrate::Migrator, pool::PoolConnection,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -251,23 +251,46 @@ impl UserStore {
         }
     }
 
-    /// Writes the last state of every stream. The checkpoint says, in this transaction, that nobody has written the new ones.
-    async fn write(
+    /// Applies a round; new rows are copied when there are so many of them.
+    async fn apply_copying(
         &self,
-        tx: &mut PgConnection,
         generation: Generation,
-        mut known: Vec<User>,
-        new: Vec<User>,
-    ) -> Result<(), StoreError> {
-        if new.len() >= COPIED_MIN {
-            copy::add(tx, &self.table(generation), COLUMNS, &new).await?;
+        round: &Round<UserEvent>,
+        copied_min: usize,
+    ) -> Result<Applied, StoreError> {
+        let stored = self.stored(generation, &continued::<User>(round)).await?;
+        let known: HashSet<StreamId> = stored.keys().copied().collect();
+        let Folded {
+            states,
+            advances,
+            halts,
+        } = fold(stored, round);
+        let count = states.len();
+        let is_known = |user: &User| known.contains(&user.stream());
+        let (mut known, new): (Vec<User>, Vec<User>) = states.into_iter().partition(is_known);
+        let mut connection = Unfinished(Some(self.pool.acquire().await?));
+        let mut tx = connection.begin().await?;
+        // First the checkpoints, in one order for all: a second writer waits here and then finds them moved.
+        self.advance(&mut tx, generation, &advances).await?;
+        if new.len() >= copied_min {
+            copy::add(&mut tx, &self.table(generation), COLUMNS, &new).await?;
         } else {
             known.extend(new);
         }
         if !known.is_empty() {
-            self.upsert(tx, generation, &known).await?;
+            self.upsert(&mut tx, generation, &known).await?;
         }
-        Ok(())
+        tx.commit().await?;
+        connection.finished();
+        let positions = advances
+            .iter()
+            .map(|each| (each.partition, each.to))
+            .collect();
+        Ok(Applied {
+            positions,
+            states: count,
+            halts,
+        })
     }
 
     async fn upsert(
@@ -338,35 +361,14 @@ impl ReadModel for UserStore {
         generation: Generation,
         round: &Round<UserEvent>,
     ) -> Result<Applied, StoreError> {
-        let apply = async {
-            let stored = self.stored(generation, &continued::<User>(round)).await?;
-            let known: HashSet<StreamId> = stored.keys().copied().collect();
-            let Folded {
-                states,
-                advances,
-                halts,
-            } = fold(stored, round);
-            let mut tx = self.pool.begin().await?;
-            // First the checkpoints, in one order for all: a second writer waits here and then finds them moved.
-            self.advance(&mut tx, generation, &advances).await?;
-            let count = states.len();
-            let is_known = |user: &User| known.contains(&user.stream());
-            let (known, new): (Vec<User>, Vec<User>) = states.into_iter().partition(is_known);
-            self.write(&mut tx, generation, known, new).await?;
-            tx.commit().await?;
-            let positions = advances
-                .iter()
-                .map(|each| (each.partition, each.to))
-                .collect();
-            Ok(Applied {
-                positions,
-                states: count,
-                halts,
-            })
+        let applied = match self.apply_copying(generation, round, COPIED_MIN).await {
+            // A stream that begins twice is there already, which changes nothing.
+            Err(StoreError::Postgres(error)) if is_there_already(&error) => {
+                self.apply_copying(generation, round, usize::MAX).await
+            }
+            applied => applied,
         };
-        apply
-            .await
-            .map_err(|error| generations::gone(error, generation))
+        applied.map_err(|error| generations::gone(error, generation))
     }
 
     async fn followed(&self) -> Result<(), StoreError> {
@@ -525,6 +527,38 @@ impl TryFrom<Row> for User {
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),
         })
+    }
+}
+
+fn is_there_already(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(DatabaseError::is_unique_violation)
+}
+
+/// A connection that is closed when it is given up in the middle of a round: COPY leaves answers behind that others would take
+/// for theirs.
+struct Unfinished(Option<PoolConnection<Postgres>>);
+
+impl Unfinished {
+    async fn begin(&mut self) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+        match &mut self.0 {
+            Some(connection) => connection.begin().await,
+            None => Err(sqlx::Error::PoolClosed),
+        }
+    }
+
+    /// The pool may have it back.
+    fn finished(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
     }
 }
 

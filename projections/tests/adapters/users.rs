@@ -473,6 +473,21 @@ async fn many_rows_are_stored_as_few_are() {
     let (one_by_one, at_once) = (rows("users_g1").await, rows("users_g2").await);
     assert_eq!(one_by_one.len(), usize::try_from(USERS).unwrap() + 1);
     assert_eq!(at_once, one_by_one);
+
+    // One that begins twice is there already, among many as among few.
+    let begins = (USERS..2 * USERS).map(|number| (1, registered(user(number), 3)));
+    let applied = users
+        .store
+        .apply(filled, &round(1, 0, begins.collect()))
+        .await;
+    assert_eq!(applied.unwrap().positions[&1], USERS as i64 + 1);
+    let rows = users
+        .rows("SELECT created_at::text FROM {s}.users_g2 WHERE user_id::text LIKE '%384'")
+        .await;
+    let first = users
+        .rows("SELECT created_at::text FROM {s}.users_g1 WHERE user_id::text LIKE '%384'")
+        .await;
+    assert_eq!(rows, first);
 }
 
 #[tokio::test]
