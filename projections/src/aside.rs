@@ -34,6 +34,13 @@ pub struct SetAside {
     pub at: OffsetDateTime,
 }
 
+impl SetAside {
+    /// Whether it stands there.
+    pub fn is_at(&self, partition: u16, offset: i64) -> bool {
+        (self.partition, self.offset) == (partition, offset)
+    }
+}
+
 /// A version that a stream has in the log and not in the read model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {

@@ -62,6 +62,19 @@ impl<T: Serialize> Serialize for Selected<T> {
     }
 }
 
+/// Fails unless `fields` are the members of an item that is described.
+#[cfg(test)]
+pub fn are_those_of(fields: &[&str], item: &serde_json::Value) {
+    use std::collections::BTreeSet;
+    let there: BTreeSet<&str> = item
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(there, fields.iter().copied().collect());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,6 @@ use std::{
 use event_log::LogError;
 
 use crate::{
-    aside::Aside,
     fold::{Halt, Part, Round},
     measures,
     model::{Generation, Positions},
@@ -57,9 +56,8 @@ impl<M: ReadModel> Follower<M> {
         extent: Extent,
     ) -> Result<Self, FollowError> {
         let checkpoint = within(ROUND_TIMEOUT_S, model.checkpoint(generation)).await?;
-        let aside = within(ROUND_TIMEOUT_S, model.all_set_aside()).await?;
+        let aside = within(ROUND_TIMEOUT_S, model.aside()).await?;
         let topic = M::MODEL.topic();
-        let aside = Aside::of(topic, &aside);
         let source = Source::open(log, topic, checkpoint.clone(), extent, aside).await?;
         Ok(Self {
             model: model.clone(),

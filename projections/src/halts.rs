@@ -7,7 +7,6 @@ use anyhow::Context;
 use event_log::record::Unreadable;
 
 use crate::{
-    aside::Aside,
     fold::{Halt, Round, continued, fold},
     model::{Generation, Positions},
     source::{Extent, Gathered, Log, Source},
@@ -38,8 +37,7 @@ pub async fn halts<M: ReadModel>(
     // Those that are not behind begin at their ends.
     let mut from = ends.clone();
     from.extend(awaited.iter().map(|partition| (*partition, at(partition))));
-    let aside = Aside::of(M::MODEL.topic(), &model.all_set_aside().await?);
-    let topic = M::MODEL.topic();
+    let (topic, aside) = (M::MODEL.topic(), model.aside().await?);
     let mut source: Source<EventOf<M>> =
         Source::open(log, topic, from, Extent::Tail, aside).await?;
     let mut first: Round<EventOf<M>> = Round::new();

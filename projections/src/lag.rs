@@ -50,12 +50,10 @@ async fn report_generations<M: ReadModel>(
         Some(filling) => Some(within(QUESTION_TIMEOUT_S, model.checkpoint(filling)).await?),
         None => None,
     };
-    let ratio = positions
-        .as_ref()
-        .map_or(1.0, |positions| progress(positions, ends));
-    let records = positions
-        .as_ref()
-        .map_or(0, |positions| done(positions, ends));
+    let (records, ratio) = match positions {
+        Some(positions) => (done(&positions, ends), progress(&positions, ends)),
+        None => (0, 1.0),
+    };
     measures::generations(M::MODEL, served, filling);
     measures::rebuild(M::MODEL, records, ratio);
     Ok(())

@@ -50,9 +50,7 @@ impl Live {
             }
         });
     }
-}
 
-impl Live {
     /// How far `generation` is known to be, if it is the one that is served.
     pub fn known(&self, generation: Generation) -> Option<Positions> {
         let view = self.0.borrow();

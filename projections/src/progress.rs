@@ -41,12 +41,8 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Of what was `done` since nothing was, so long ago.
-    pub fn since(done: i64, total: i64, elapsed: Duration) -> Self {
-        Self::of(done, total, 0, elapsed)
-    }
-
-    fn of(done: i64, total: i64, before: i64, elapsed: Duration) -> Self {
+    /// Of what was `done` of `total` when it was `before` so long ago.
+    pub fn of(done: i64, total: i64, before: i64, elapsed: Duration) -> Self {
         let per_s = done.saturating_sub(before) as f64 / elapsed.as_secs_f64().max(0.001);
         let left = total.saturating_sub(done).max(0) as f64 / per_s;
         Self {

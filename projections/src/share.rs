@@ -35,7 +35,7 @@ enum Known {
 
 /// The share of this process.
 pub struct Share {
-    membership: Arc<Membership>,
+    membership: Membership,
     known: watch::Receiver<Known>,
 }
 
@@ -74,10 +74,7 @@ impl Share {
         };
         let name = group.name.clone();
         let membership = Membership::join(&log.kafka, group, &name, "", Arc::new(listener))?;
-        Ok(Self {
-            membership: Arc::new(membership),
-            known,
-        })
+        Ok(Self { membership, known })
     }
 
     /// The partitions of this process, if they are known.

@@ -34,10 +34,7 @@ pub async fn skip<M: ReadModel>(
         partition, offset, ..
     } = place;
     let before = model.all_set_aside().await?;
-    if let Some(known) = before
-        .iter()
-        .find(|each| (each.partition, each.offset) == (partition, offset))
-    {
+    if let Some(known) = before.iter().find(|each| each.is_at(partition, offset)) {
         bail!(
             "{place} was set aside already, by {} at {}: {}",
             known.operator,

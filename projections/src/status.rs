@@ -168,7 +168,7 @@ impl Filled {
         let (records, total) = (done(positions, end), end.values().sum());
         let figures = begun_ago_s.map(|seconds| {
             let elapsed = Duration::from_secs(seconds.max(1).unsigned_abs());
-            Figures::since(records, total, elapsed)
+            Figures::of(records, total, 0, elapsed)
         });
         Self {
             generation: known.generation.0,

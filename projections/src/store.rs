@@ -5,8 +5,8 @@ use std::{collections::HashMap, fmt, future::Future, time::Duration};
 use events::ids::StreamId;
 
 use crate::{
-    aside::SetAside,
-    fold::{Digested, Halt, Round, State},
+    aside::{Aside, SetAside},
+    fold::{Advance, Digested, Halt, Round, State},
     model::{FoldVersion, Generation, Known, Model, Positions},
 };
 
@@ -87,6 +87,10 @@ pub trait ReadModel: Clone + Send + Sync + 'static {
     -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Every record that was set aside, in the order of their places.
     fn all_set_aside(&self) -> impl Future<Output = Result<Vec<SetAside>, StoreError>> + Send;
+    /// What is stepped over by whoever folds this model's topic.
+    fn aside(&self) -> impl Future<Output = Result<Aside, StoreError>> + Send {
+        async { Ok(Aside::of(Self::MODEL.topic(), &self.all_set_aside().await?)) }
+    }
     /// What is stored of a stream, as it is stored, sealed fields by their length only.
     fn stored_as(
         &self,
@@ -110,6 +114,18 @@ pub struct Applied {
     pub states: usize,
     /// Partitions that stopped within the round.
     pub halts: Vec<Halt>,
+}
+
+impl Applied {
+    /// That of a round of which so many states were written and the checkpoints moved.
+    pub fn of(advances: &[Advance], states: usize, halts: Vec<Halt>) -> Self {
+        let positions = advances.iter().map(|each| (each.partition, each.to));
+        Self {
+            positions: positions.collect(),
+            states,
+            halts,
+        }
+    }
 }
 
 /// Why a database did not do it.

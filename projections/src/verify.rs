@@ -144,7 +144,7 @@ pub async fn verify<M: ReadModel>(
         log,
         generation,
         checkpoint: &checkpoint,
-        aside: Aside::of(M::MODEL.topic(), &model.all_set_aside().await?),
+        aside: model.aside().await?,
     };
     let mut parts = 1;
     // With more parts from the beginning, until each fits.

@@ -278,9 +278,7 @@ impl<M: ReadModel> Worker<M> {
             }
         }
     }
-}
 
-impl<M: ReadModel> Worker<M> {
     /// Shows which partitions are this process' own, as far as that is known.
     fn has_share(&self, own: Option<&Partitions>) {
         match own {
@@ -308,11 +306,11 @@ impl<M: ReadModel> Worker<M> {
             return Ok(false);
         }
         let aside = within(QUESTION_TIMEOUT_S, self.model.all_set_aside()).await?;
-        let is_at = |halt: &Halt| {
-            let mut places = aside.iter().map(|record| (record.partition, record.offset));
-            places.any(|place| place == (halt.partition, halt.offset))
+        let is_aside = |halt: &Halt| {
+            let mut aside = aside.iter();
+            aside.any(|record| record.is_at(halt.partition, halt.offset))
         };
-        Ok(follower.halts().values().any(is_at))
+        Ok(follower.halts().values().any(is_aside))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
 use crate::{
     environment,
-    stack::{binary, exported, remembered, run_to_its_end, script},
+    stack::{binary, exported, printed, remembered, script},
 };
 
 /// From the first port of the shared stack to that of this one.
@@ -32,12 +32,7 @@ impl OwnStack {
 
     /// Runs `scripts/stack` for it; what it printed, in success or failure.
     pub async fn run(&self, arguments: &[&str]) -> Result<String, String> {
-        let ran = run_to_its_end(self.command(arguments)).await;
-        let printed = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
-        match ran.status.success() {
-            true => Ok(printed),
-            false => Err(printed),
-        }
+        said(self.command(arguments)).await
     }
 
     /// The same, and fails unless that succeeds.
@@ -52,12 +47,7 @@ impl OwnStack {
     pub async fn program(&self, program: &str, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(binary(program));
         command.args(arguments).envs(self.environment().await);
-        let ran = run_to_its_end(command).await;
-        let printed = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
-        match ran.status.success() {
-            true => Ok(printed),
-            false => Err(printed),
-        }
+        said(command).await
     }
 
     /// What `scripts/stack env` says of it.
@@ -76,6 +66,14 @@ impl OwnStack {
                 remembered("binaries").as_str().expect("a directory"),
             );
         command
+    }
+}
+
+/// Runs a command to its end; what it printed, in success or failure.
+async fn said(command: Command) -> Result<String, String> {
+    match printed(command).await {
+        (true, printed) => Ok(printed),
+        (false, printed) => Err(printed),
     }
 }
 

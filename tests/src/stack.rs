@@ -311,6 +311,11 @@ impl Drop for OwnProcess {
 pub async fn run(program: &str, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(binary(program));
     command.args(arguments).envs(current_environment().await);
+    printed(command).await
+}
+
+/// Runs a command to its end; success or not, and what it printed.
+pub(crate) async fn printed(command: Command) -> (bool, String) {
     let ran = run_to_its_end(command).await;
     let printed = [ran.stdout, ran.stderr].concat();
     (

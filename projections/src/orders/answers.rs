@@ -426,22 +426,14 @@ fn shown<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use runtime::openapi::examples::{self, OrderNow};
 
     use super::*;
+    use crate::fields;
 
     #[test]
     fn every_field_of_an_order_can_be_asked_for() {
-        let order = examples::order(OrderNow::Created);
-        let there: BTreeSet<&str> = order
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        assert_eq!(there, BTreeSet::from(FIELDS));
+        fields::are_those_of(&FIELDS, &examples::order(OrderNow::Created));
     }
 
     fn refused(query: &str) -> Vec<String> {

@@ -389,15 +389,7 @@ impl ReadModel for OrderStore {
         }
         self.write(generation, new, known).await?;
         self.advance(generation, &advances).await?;
-        let positions = advances
-            .iter()
-            .map(|each| (each.partition, each.to))
-            .collect();
-        Ok(Applied {
-            positions,
-            states: count,
-            halts,
-        })
+        Ok(Applied::of(&advances, count, halts))
     }
 
     async fn followed(&self) -> Result<(), StoreError> {

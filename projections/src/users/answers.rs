@@ -203,21 +203,13 @@ fn shown<'a>(user: &'a User, key: Option<&DataKey>) -> Result<representation::Us
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use runtime::openapi::examples::{self, UserNow};
 
     use super::*;
+    use crate::fields;
 
     #[test]
     fn every_field_of_a_user_can_be_asked_for() {
-        let user = examples::user(UserNow::Promoted);
-        let there: BTreeSet<&str> = user
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        assert_eq!(there, BTreeSet::from(FIELDS));
+        fields::are_those_of(&FIELDS, &examples::user(UserNow::Promoted));
     }
 }

@@ -282,15 +282,7 @@ impl UserStore {
         }
         tx.commit().await?;
         connection.finished();
-        let positions = advances
-            .iter()
-            .map(|each| (each.partition, each.to))
-            .collect();
-        Ok(Applied {
-            positions,
-            states: count,
-            halts,
-        })
+        Ok(Applied::of(&advances, count, halts))
     }
 
     async fn upsert(

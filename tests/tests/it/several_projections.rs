@@ -53,6 +53,16 @@ impl Beside {
     }
 }
 
+/// Two beside that of the stack, when all three have their share.
+async fn two_beside() -> (Beside, Beside) {
+    let (second, third) = (
+        Beside::start("projections-2").await,
+        Beside::start("projections-3").await,
+    );
+    shared_out(&[&query_url(), &second.url, &third.url], BACK_WITHIN).await;
+    (second, third)
+}
+
 async fn partitions_of(url: &str, model: &str) -> f64 {
     counter_of(url, "projections_own_partitions", &[("model", model)]).await
 }
@@ -106,12 +116,8 @@ async fn users() -> Vec<User> {
 fn what_was_written_is_read_at_every_process_at_once() {
     alone(async {
         let own = query_url();
-        let (second, third) = (
-            Beside::start("projections-2").await,
-            Beside::start("projections-3").await,
-        );
+        let (second, third) = two_beside().await;
         let urls = [own.as_str(), &second.url, &third.url];
-        shared_out(&urls, BACK_WITHIN).await;
         let users = users().await;
         let mut seen = writes_and_reads(&users[0], &urls, READ_ONE_BY_ONE).await;
         seen.sort_unstable();
@@ -134,11 +140,7 @@ fn what_was_written_is_read_at_every_process_at_once() {
 fn when_a_process_is_gone_the_others_go_on_with_its_partitions() {
     alone(async {
         let own = query_url();
-        let (second, third) = (
-            Beside::start("projections-2").await,
-            Beside::start("projections-3").await,
-        );
-        shared_out(&[&own, &second.url, &third.url], BACK_WITHIN).await;
+        let (second, third) = two_beside().await;
         let users = users().await;
         third.process.kill();
         let rest = [own.as_str(), &second.url];

@@ -1,6 +1,6 @@
 //! Reading one order: through the query API, and with the driver of its database alone.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures_util::TryStreamExt;
@@ -13,7 +13,7 @@ use crate::{
     bench::{Bench, say},
     http::Connection,
     people::Person,
-    processes::load_thread_time,
+    processes::{Taken, load_thread_time},
     sections::rebuild::live_storage,
     statistics::Latencies,
     table::{Table, each_ms, fine, ms, spread},
@@ -89,25 +89,12 @@ async fn ids_of(orders: &Collection<Document>, person: &Person) -> anyhow::Resul
 
 async fn through_the_api(bench: &Bench, person: &Person, ids: &[String]) -> anyhow::Result<Round> {
     let mut connection = Connection::open(&bench.query).await?;
-    let mut took = Vec::new();
-    let mut before = bench.stack.processor_time();
-    for (number, id) in (0..FIRST + ASKED_FOR).zip(ids.iter().cycle()) {
-        if number == FIRST {
-            took.clear();
-            before = bench.stack.processor_time();
-        }
-        let begun = Instant::now();
+    let asked = ask(bench, ids, async |id| {
         connection.exchange(&person.look_at(id)).await?.json(200)?;
-        took.push(u32::try_from(begun.elapsed().as_micros())?);
-    }
-    let taken = bench.stack.processor_time().taken_since(&before);
-    let all = Latencies::of(took);
-    Ok(Round {
-        p50_ms: all.percentile_ms(0.5),
-        p99_ms: all.percentile_ms(0.99),
-        processor_ms: each_ms(taken.of(PROJECTIONS), ASKED_FOR.into()),
-        database_ms: each_ms(taken.of("mongodb"), ASKED_FOR.into()),
-    })
+        Ok(())
+    });
+    let (took, taken, _) = asked.await?;
+    Ok(Round::of(&took, taken.of(PROJECTIONS), &taken))
 }
 
 async fn with_the_driver(
@@ -115,6 +102,22 @@ async fn with_the_driver(
     orders: &Collection<RawDocumentBuf>,
     ids: &[String],
 ) -> anyhow::Result<Round> {
+    let asked = ask(bench, ids, async |id| {
+        let found = orders.find_one(doc! { "_id": id }).await?;
+        found.context("an order that is gone")?;
+        Ok(())
+    });
+    let (took, taken, own) = asked.await?;
+    Ok(Round::of(&took, own, &taken))
+}
+
+/// Asks for one order after another: how long each took, what processor time the processes took for those that count, and what this
+/// thread did.
+async fn ask(
+    bench: &Bench,
+    ids: &[String],
+    mut ask_for: impl AsyncFnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<(Latencies, Taken, Duration)> {
     let mut took = Vec::new();
     let (mut before, mut own) = (bench.stack.processor_time(), load_thread_time());
     for (number, id) in (0..FIRST + ASKED_FOR).zip(ids.iter().cycle()) {
@@ -123,16 +126,21 @@ async fn with_the_driver(
             (before, own) = (bench.stack.processor_time(), load_thread_time());
         }
         let begun = Instant::now();
-        let found = orders.find_one(doc! { "_id": id }).await?;
-        found.context("an order that is gone")?;
+        ask_for(id).await?;
         took.push(u32::try_from(begun.elapsed().as_micros())?);
     }
     let taken = bench.stack.processor_time().taken_since(&before);
-    let all = Latencies::of(took);
-    Ok(Round {
-        p50_ms: all.percentile_ms(0.5),
-        p99_ms: all.percentile_ms(0.99),
-        processor_ms: each_ms(load_thread_time().saturating_sub(own), ASKED_FOR.into()),
-        database_ms: each_ms(taken.of("mongodb"), ASKED_FOR.into()),
-    })
+    let own = load_thread_time().saturating_sub(own);
+    Ok((Latencies::of(took), taken, own))
+}
+
+impl Round {
+    fn of(took: &Latencies, processor: Duration, taken: &Taken) -> Self {
+        Self {
+            p50_ms: took.percentile_ms(0.5),
+            p99_ms: took.percentile_ms(0.99),
+            processor_ms: each_ms(processor, ASKED_FOR.into()),
+            database_ms: each_ms(taken.of("mongodb"), ASKED_FOR.into()),
+        }
+    }
 }
