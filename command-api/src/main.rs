@@ -100,8 +100,9 @@ async fn serve(settings: ServeSettings) -> anyhow::Result<()> {
         &settings.tracing,
     )?;
     let health = Health::default();
-    // Entered before anybody can ask: a process whose parts have said nothing yet is not ready.
-    health.component("kafka");
+    // Entered before anybody can ask, until the shards enter it themselves: a node whose parts have said nothing yet is not ready,
+    // nor is one that ends because a topic is not as it must be.
+    health.component(shard::OWNERSHIP);
     // Wrong secrets end the process before it touches anything.
     let token_keys = TokenKeys::read(&settings.keys)?;
     let tokens = web::Data::new(TokenVerifier::new(Arc::clone(&token_keys.ring)));

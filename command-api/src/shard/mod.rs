@@ -84,6 +84,8 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 const GIVE_UP_WAIT_MAX: Duration = Duration::from_secs(5);
 const GIVE_UP_CHECK: Duration = Duration::from_millis(2);
 
+/// What a node waits for until shards are its own.
+pub const OWNERSHIP: &str = "ownership";
 const NO_SHARDS: &str = "the group has given this node no shards";
 
 /// Where a node keeps the states of its shards.
@@ -197,7 +199,7 @@ impl Shards {
         }));
         measures::limits(QUEUE_COMMANDS_MAX, UNDER_WAY_BYTES_MAX);
         let (failed, failure) = watch::channel(None);
-        let ownership = health.component("ownership");
+        let ownership = health.component(OWNERSHIP);
         ownership.waiting(NO_SHARDS);
         // The owners need the membership, whose listener makes them: it is handed over once it is there.
         let (hand_over, handed_over) = crossbeam_channel::bounded::<Arc<Membership>>(1);
