@@ -26,10 +26,14 @@ def http(url):
 
 
 def taken(port):
-    """Whether something listens on the port already."""
+    """Whether something listens on the port already.
+
+    A connection that the system happens to begin at the very port it is made to connects with itself: nobody listens there.
+    """
     with socket.socket() as connection:
         connection.settimeout(PROBE_WITHIN_S)
-        return connection.connect_ex(("127.0.0.1", port)) == 0
+        connected = connection.connect_ex(("127.0.0.1", port)) == 0
+        return connected and connection.getsockname() != connection.getpeername()
 
 
 def kafka(port):

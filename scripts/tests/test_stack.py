@@ -52,7 +52,8 @@ class AStack(unittest.TestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
-        environment = mock.patch.dict(os.environ, {"XDG_CACHE_HOME": directory.name, "ORDERLOG_PORT_BASE": "40000"})
+        self.base = _free_base()
+        environment = mock.patch.dict(os.environ, {"XDG_CACHE_HOME": directory.name, "ORDERLOG_PORT_BASE": str(self.base)})
         environment.start()
         self.addCleanup(environment.stop)
         self.home = Home(Path(directory.name) / "home")
@@ -67,11 +68,11 @@ class AStack(unittest.TestCase):
 class Ports(AStack):
     def test_the_base_is_remembered(self):
         del os.environ["ORDERLOG_PORT_BASE"]
-        self.assertEqual(Home(self.home.path).address("registry"), "127.0.0.1:40002")
+        self.assertEqual(Home(self.home.path).address("registry"), f"127.0.0.1:{self.base + 2}")
 
     def test_another_base_for_the_same_home_is_refused(self):
-        os.environ["ORDERLOG_PORT_BASE"] = "41000"
-        with self.assertRaisesRegex(Failure, "was made with port base 40000"):
+        os.environ["ORDERLOG_PORT_BASE"] = str(self.base + 1000)
+        with self.assertRaisesRegex(Failure, f"was made with port base {self.base}"):
             self.home.create()
 
     def test_a_base_that_is_no_port_is_refused(self):
@@ -82,15 +83,21 @@ class Ports(AStack):
             self.assertFalse((self.home.path / wrong).exists())
 
     def test_ports_that_are_taken_are_not_remembered(self):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
-            os.environ["ORDERLOG_PORT_BASE"] = str(port - PORT_OFFSETS["notifier"])
+        port = self.base + PORT_OFFSETS["notifier"]
+        with socket.create_server(("127.0.0.1", port)):
             home = Home(self.home.path / "new")
             with self.assertRaisesRegex(Failure, f"port {port}, which notifier needs, is taken"):
                 home.create()
             self.assertFalse(home.path.exists())
-            os.environ["ORDERLOG_PORT_BASE"] = str(_free_base())
-            home.create()
+        home.create()
+
+    def test_a_probe_that_connects_with_itself_has_found_nobody(self):
+        begins_there = socket.socket()
+        self.addCleanup(begins_there.close)
+        begins_there.bind(("127.0.0.1", 0))
+        port = begins_there.getsockname()[1]
+        with mock.patch.object(socket, "socket", return_value=begins_there):
+            self.assertFalse(probes.taken(port))
 
 
 class Reset(AStack):
