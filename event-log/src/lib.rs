@@ -44,3 +44,14 @@ pub enum LogError {
     #[error("the feed's thread ended")]
     FeedEnded,
 }
+
+impl LogError {
+    /// Whether it may be over when the log is asked again: Kafka is away, silent, or just starting.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Kafka(error) => replay::is_passing(error),
+            Self::Stalled(..) | Self::NotThere(_) => true,
+            Self::Undecodable { .. } | Self::Topic(_) | Self::FeedEnded => false,
+        }
+    }
+}

@@ -19,6 +19,13 @@ impl Digest {
         let sum = u128::from_be_bytes(self.0).wrapping_add(u128::from_be_bytes(one.0));
         Self(sum.to_be_bytes())
     }
+
+    /// Of all that this is of but one: the opposite of [`Self::plus`].
+    #[must_use]
+    pub fn minus(self, one: Self) -> Self {
+        let rest = u128::from_be_bytes(self.0).wrapping_sub(u128::from_be_bytes(one.0));
+        Self(rest.to_be_bytes())
+    }
 }
 
 impl fmt::Display for Digest {

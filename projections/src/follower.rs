@@ -90,6 +90,11 @@ impl<M: ReadModel> Follower<M> {
         self.source.gather().await
     }
 
+    /// Waits for events, also while Kafka is away.
+    pub async fn gather_patiently(&mut self) -> Result<Gathered<EventOf<M>>, LogError> {
+        self.source.gather_patiently().await
+    }
+
     /// Applies what was gathered. After an error the follower is of no use: open another.
     pub async fn apply(&mut self, gathered: Gathered<EventOf<M>>) -> Result<(), StoreError> {
         let Gathered {

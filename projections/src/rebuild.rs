@@ -234,7 +234,7 @@ impl<M: ReadModel> Filling<'_, M> {
         let generation = self.follower.generation();
         let mut progress = Progress::begin(M::MODEL, generation, self.follower.positions(), &end);
         while !has_reached(self.follower.positions(), &end) {
-            let gathered = self.follower.gather().await?;
+            let gathered = self.follower.gather_patiently().await?;
             match self.follower.apply(gathered).await {
                 Err(StoreError::Gone(..) | StoreError::Moved(_)) => bail!(
                     "{generation} was cancelled, or is filled by another process; the live generation stays as it is"

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use event_log::{
@@ -12,6 +13,7 @@ use event_log::{
 };
 use events::{Event, Topic, ids::StreamId};
 use futures_util::FutureExt;
+use runtime::retry::Backoff;
 
 use crate::{
     aside::{Aside, stream_of_key},
@@ -23,6 +25,8 @@ use crate::{
 
 /// Events gathered into one round, roughly: gathering stops with the batch that reaches it.
 const ROUND_EVENTS_MAX: usize = 4_000;
+/// For so long whoever is patient waits for a Kafka that is away or silent.
+const AWAY_MAX: Duration = Duration::from_mins(5);
 
 /// How much of the log there is to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +71,9 @@ pub struct Log {
 
 /// The events of one read model, from given positions on.
 pub struct Source<E> {
+    log: Log,
     topic: Topic,
+    extent: Extent,
     feed: Feed,
     aside: Aside,
     reached: Positions,
@@ -120,15 +126,11 @@ impl<E: TryFrom<Event>> Source<E> {
         extent: Extent,
         aside: Aside,
     ) -> Result<Self, LogError> {
-        let reading = Reading {
-            threads: extent.threads(),
-            only: extent.partitions(),
-            passed_over: Arc::clone(aside.places()),
-        };
-        let schemas = Arc::clone(&log.schemas);
-        let feed = Feed::start_as(&log.kafka, schemas, topic, from.clone(), reading).await?;
+        let feed = feed(log, topic, &from, &extent, &aside).await?;
         Ok(Self {
+            log: log.clone(),
             topic,
+            extent,
             feed,
             aside,
             reached: from,
@@ -168,6 +170,36 @@ impl<E: TryFrom<Event>> Source<E> {
             }
         }
         Ok(gathered)
+    }
+
+    /// The same, for whoever has nothing else to do: where Kafka is away or silent, it goes on from where it was when Kafka is
+    /// back within [`AWAY_MAX`].
+    pub async fn gather_patiently(&mut self) -> Result<Gathered<E>, LogError> {
+        let mut away = None;
+        let mut backoff = Backoff::default();
+        loop {
+            let error = match self.gather().await {
+                Err(error) if error.is_passing() => error,
+                gathered => return gathered,
+            };
+            if away.get_or_insert_with(Instant::now).elapsed() > AWAY_MAX {
+                return Err(error);
+            }
+            tracing::warn!(topic = self.topic.name(), %error, "Kafka is away, trying again");
+            tokio::time::sleep(backoff.next_pause()).await;
+            match feed(
+                &self.log,
+                self.topic,
+                &self.reached,
+                &self.extent,
+                &self.aside,
+            )
+            .await
+            {
+                Ok(feed) => self.feed = feed,
+                Err(error) => self.failed = Some(error),
+            }
+        }
     }
 
     fn take(&mut self, item: FeedItem, gathered: &mut Gathered<E>) {
@@ -243,4 +275,20 @@ impl<E: TryFrom<Event>> Source<E> {
             event,
         })
     }
+}
+
+async fn feed(
+    log: &Log,
+    topic: Topic,
+    from: &Positions,
+    extent: &Extent,
+    aside: &Aside,
+) -> Result<Feed, LogError> {
+    let reading = Reading {
+        threads: extent.threads(),
+        only: extent.partitions(),
+        passed_over: Arc::clone(aside.places()),
+    };
+    let schemas = Arc::clone(&log.schemas);
+    Feed::start_as(&log.kafka, schemas, topic, from.clone(), reading).await
 }

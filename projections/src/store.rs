@@ -6,8 +6,9 @@ use events::ids::StreamId;
 
 use crate::{
     aside::{Aside, SetAside},
-    fold::{Advance, Digested, Halt, Round, State},
+    fold::{Advance, Digested, Fact, Halt, Round, State},
     model::{FoldVersion, Generation, Known, Model, Positions},
+    verify::entry::Entry,
 };
 
 /// Events of a read model.
@@ -76,6 +77,18 @@ pub trait ReadModel: Clone + Send + Sync + 'static {
         wanted: impl Fn(StreamId) -> bool + Send,
         each: impl FnMut(Self::Digest) + Send,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// What it keeps of an event, beside the state of its stream; nothing where it keeps no more than states.
+    fn entry_of(_event: &Fact<EventOf<Self>>) -> Option<Entry> {
+        None
+    }
+    /// Hands out all of that, in no particular order.
+    fn scan_entries(
+        &self,
+        _generation: Generation,
+        _each: impl FnMut(Entry) + Send,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
     /// What a generation says of these streams; of those that it does not know, nothing.
     fn states(
         &self,

@@ -2,16 +2,19 @@
 //! In memory are hashes, not contents, and not of more than [`STREAMS_TOGETHER_MAX`] streams at a time: where there are more,
 //! the log is read several times, each time for another part of the streams.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    sync::Arc,
-};
+pub mod entry;
+mod part;
+
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
 
 use anyhow::{Context, bail};
 use event_log::{LogError, topics::end_positions};
 use events::{ids::StreamId, partition::partition_of};
 
+use self::{
+    entry::{Entry, SHARES, Sums, share_of},
+    part::Part,
+};
 use crate::{
     aside::Aside,
     digest::Digest,
@@ -70,67 +73,6 @@ impl Report {
     }
 }
 
-/// Times as many parts as before are tried next at most.
-const PARTS_TIMES_MAX: u64 = 100;
-
-/// A part of the streams: those of some partitions; where there are more parts than partitions, of one, by the hash of their
-/// ids. So no record is read for a part that is of none of its streams, as long as a partition's fit into memory.
-#[derive(Debug, Clone, Copy)]
-struct Part {
-    number: u64,
-    of: u64,
-    /// Of the topic.
-    partitions: u16,
-}
-
-impl Part {
-    fn holds(self, stream: StreamId) -> bool {
-        self.of <= 1
-            || (self.reads(partition_of(stream.to_string().as_bytes(), self.partitions))
-                && self.is_of_share(stream))
-    }
-
-    fn reads(self, partition: u16) -> bool {
-        u64::from(partition) % self.groups() == self.number % self.groups()
-    }
-
-    /// How many groups of partitions there are.
-    fn groups(self) -> u64 {
-        self.of.clamp(1, self.partitions.max(1).into())
-    }
-
-    /// Whether it holds a stream of a partition that it reads.
-    fn is_of_share(self, stream: StreamId) -> bool {
-        let shares = self.of.div_ceil(self.groups());
-        if shares == 1 {
-            return true;
-        }
-        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(stream);
-        hash % shares == self.number / self.groups()
-    }
-
-    /// All that there are when there are at least `wanted`.
-    fn all(wanted: u64, partitions: u16) -> impl Iterator<Item = Self> {
-        let many: u64 = partitions.max(1).into();
-        // Each partition in as many shares as the others.
-        let of = match wanted <= many {
-            true => wanted.max(1),
-            false => wanted.next_multiple_of(many),
-        };
-        (0..of).map(move |number| Self {
-            number,
-            of,
-            partitions,
-        })
-    }
-
-    /// How many parts may do where this did not fit when `done` of `all` records were read: at least twice as many.
-    fn more(self, done: u64, all: u64) -> u64 {
-        let wanted = self.of.saturating_mul(all).div_ceil(done.max(1));
-        wanted.clamp(self.of * 2, self.of * PARTS_TIMES_MAX)
-    }
-}
-
 /// Compares a generation with the log. The generation may be followed meanwhile: what it is ahead of its
 /// checkpoint is compared with the log beyond it.
 pub async fn verify<M: ReadModel>(
@@ -176,8 +118,9 @@ struct Comparison<'a, M> {
 impl<M: ReadModel> Comparison<'_, M> {
     async fn in_parts(&self, parts: u64) -> anyhow::Result<Attempt<Report>> {
         let mut report = Report::new(self.checkpoint.clone());
+        let mut entries = Sums::default();
         for part in Part::all(parts, self.log.partitions) {
-            let (mut expected, events) = match self.fold_log(part).await? {
+            let (mut expected, events) = match self.fold_log(part, &mut entries).await? {
                 Attempt::Done(folded) => folded,
                 Attempt::Parts(wanted) => return Ok(Attempt::Parts(wanted)),
             };
@@ -197,45 +140,135 @@ impl<M: ReadModel> Comparison<'_, M> {
                     .await?;
             }
         }
+        self.compare_entries(&mut report, &entries).await?;
         Ok(Attempt::Done(report))
     }
 
     /// The states that the log says the streams of a part have at the checkpoint, and how many events that took; it breaks off
-    /// when they are too many.
-    async fn fold_log(&self, part: Part) -> anyhow::Result<Attempt<Folded<M::Digest>>> {
+    /// when they are too many. What there is to keep of each event goes to `entries`.
+    async fn fold_log(
+        &self,
+        part: Part,
+        entries: &mut Sums,
+    ) -> anyhow::Result<Attempt<Folded<M::Digest>>> {
         let until = &only(part, self.checkpoint);
         // Growing, a table is there twice.
         let room = usize::try_from(until.values().sum::<i64>()).unwrap_or(usize::MAX);
         let mut states = HashMap::with_capacity(room.min(STREAMS_TOGETHER_MAX));
         let mut events = 0;
+        let read = self.read(part, until, |partition, fact| {
+            let stream = <M::Digest as State>::stream_of(&fact.event);
+            if !part.is_of_share(stream) {
+                return Ok(ControlFlow::Continue(()));
+            }
+            events += 1;
+            fold_one::<M>(&mut states, partition, fact)?;
+            M::entry_of(fact)
+                .iter()
+                .for_each(|entry| entries.add(entry));
+            Ok(match states.len() > STREAMS_TOGETHER_MAX {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            })
+        });
+        Ok(match read.await? {
+            None => Attempt::Done((states, events)),
+            Some(reached) => {
+                let (done, all) = (done(&reached, until), until.values().sum::<i64>());
+                Attempt::Parts(part.more(done.unsigned_abs(), all.unsigned_abs()))
+            }
+        })
+    }
+
+    /// Hands out every event of the partitions of a part before the positions `until`. Where `each` breaks off: about how far it
+    /// was then.
+    async fn read(
+        &self,
+        part: Part,
+        until: &Positions,
+        mut each: impl FnMut(u16, &Fact<EventOf<M>>) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<Option<Positions>> {
+        let end = |partition| until.get(&partition).copied().unwrap_or(0);
         let extent = Extent::WholeOf(self.partitions(part));
         let mut source = self.source(Positions::new(), extent).await?;
         while !has_reached(source.reached(), until) {
             let Gathered {
                 round, undecodable, ..
-            } = source.gather().await?;
+            } = source.gather_patiently().await?;
             for (partition, facts) in &round {
-                let end = until.get(partition).copied().unwrap_or(0);
+                let end = end(*partition);
                 for fact in facts.facts.iter().filter(|fact| fact.offset < end) {
-                    if part.is_of_share(<M::Digest as State>::stream_of(&fact.event)) {
-                        events += 1;
-                        fold_one::<M>(&mut states, *partition, fact)?;
+                    if each(*partition, fact)?.is_break() {
+                        return Ok(Some(source.reached().clone()));
                     }
                 }
             }
             for Undecodable { place, reason, .. } in undecodable {
-                if place.offset < until.get(&place.partition).copied().unwrap_or(0) {
+                if place.offset < end(place.partition) {
                     bail!("the record at {place} cannot be read: {reason}");
                 }
             }
-            if states.len() > STREAMS_TOGETHER_MAX {
-                let (done, all) = (done(source.reached(), until), until.values().sum::<i64>());
-                return Ok(Attempt::Parts(
-                    part.more(done.unsigned_abs(), all.unsigned_abs()),
-                ));
-            }
         }
-        Ok(Attempt::Done((states, events)))
+        Ok(None)
+    }
+
+    /// Compares what is kept of each event before the checkpoint with what there is to keep by the log.
+    async fn compare_entries(&self, report: &mut Report, by_log: &Sums) -> anyhow::Result<()> {
+        let mut kept = Sums::default();
+        self.scan_entries(|entry| kept.add(&entry)).await?;
+        let differing = by_log.differing(&kept);
+        let Some(first) = differing.first() else {
+            return Ok(());
+        };
+        // What the log says, less what is kept: of a stream that does not differ nothing is left.
+        let mut left: HashMap<StreamId, Digest> = HashMap::new();
+        let whole = Part::whole(self.log.partitions);
+        let read = self.read(whole, self.checkpoint, |_, fact| {
+            if let Some(entry) = M::entry_of(fact).filter(|entry| share_of(entry.stream) == *first)
+            {
+                let sum = left.entry(entry.stream).or_insert(Digest::NOTHING);
+                *sum = sum.plus(entry.digest);
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        read.await?;
+        self.scan_entries(|entry| {
+            if share_of(entry.stream) == *first {
+                let sum = left.entry(entry.stream).or_insert(Digest::NOTHING);
+                *sum = sum.minus(entry.digest);
+            }
+        })
+        .await?;
+        left.retain(|_, sum| *sum != Digest::NOTHING);
+        let mut streams: Vec<StreamId> = left.into_keys().collect();
+        streams.sort_unstable();
+        for stream in streams {
+            report.differs(|| format!("{stream}: the index of its events differs"));
+        }
+        let more = differing.len() - 1;
+        if more > 0 {
+            report.differs(|| {
+                format!(
+                    "the index of events differs in {more} more of {SHARES} shares of the streams"
+                )
+            });
+        }
+        Ok(())
+    }
+
+    /// Hands out what is kept of the events before the checkpoint.
+    async fn scan_entries(&self, mut each: impl FnMut(Entry) + Send) -> anyhow::Result<()> {
+        let is_before = |entry: &Entry| {
+            let partition = partition_of(entry.stream.to_string().as_bytes(), self.log.partitions);
+            let end = self.checkpoint.get(&partition).copied();
+            entry.offset < end.unwrap_or(0)
+        };
+        let scanned = self.model.scan_entries(self.generation, |entry| {
+            if is_before(&entry) {
+                each(entry);
+            }
+        });
+        Ok(scanned.await?)
     }
 
     fn partitions(&self, part: Part) -> Partitions {
@@ -267,7 +300,7 @@ impl<M: ReadModel> Comparison<'_, M> {
         while !ahead.is_empty() && !has_reached(source.reached(), &ends) {
             let Gathered {
                 round, undecodable, ..
-            } = source.gather().await?;
+            } = source.gather_patiently().await?;
             for (partition, part) in &round {
                 for fact in &part.facts {
                     let stream = <M::Digest as State>::stream_of(&fact.event);
@@ -468,49 +501,5 @@ mod tests {
         let (report, ahead) = compared(log, stored);
         assert!(report.is_equal());
         assert_eq!(ahead.len(), 2);
-    }
-
-    #[test]
-    fn what_does_not_fit_is_tried_in_as_many_parts_as_may_do() {
-        let part = Part {
-            number: 0,
-            of: 2,
-            partitions: 6,
-        };
-        for (done, all, parts) in [
-            (50, 100, 4),
-            (30, 100, 7),
-            (99, 100, 4),
-            (0, 100, 200),
-            (0, 0, 4),
-        ] {
-            assert_eq!(part.more(done, all), parts, "{done} of {all}");
-        }
-    }
-
-    #[test]
-    fn every_stream_is_in_one_part_that_reads_its_partition() {
-        for (wanted, partitions, of) in [
-            (1, 6, 1),
-            (4, 6, 4),
-            (6, 6, 6),
-            (7, 6, 12),
-            (13, 6, 18),
-            (3, 1, 3),
-        ] {
-            let parts: Vec<Part> = Part::all(wanted, partitions).collect();
-            assert_eq!(parts.len(), of);
-            let mut held = vec![0; of];
-            for number in 0..1_000 {
-                let stream = StreamId::from(order(number));
-                let partition = partition_of(stream.to_string().as_bytes(), partitions);
-                let holds: Vec<usize> = (0..of).filter(|at| parts[*at].holds(stream)).collect();
-                assert_eq!(holds.len(), 1, "{stream} of {of}");
-                let part = parts[holds[0]];
-                assert!(part.reads(partition) && part.is_of_share(stream));
-                held[holds[0]] += 1;
-            }
-            assert!(held.iter().all(|held| *held > 0), "{held:?}");
-        }
     }
 }

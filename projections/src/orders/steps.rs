@@ -1,20 +1,26 @@
 //! What has happened to each order, and where the log has it: the index that its history is read by. One small document for
 //! each event, so that an order may have any number of them.
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
-use events::{EventType, OrderEvent, StreamVersion, ids::OrderId, timestamp::Timestamp};
+use events::{
+    EventType, OrderEvent, StreamVersion,
+    ids::{OrderId, StreamId},
+    timestamp::Timestamp,
+};
 use futures_util::TryStreamExt;
 use mongodb::{
     Collection,
-    bson::{Document, RawDocumentBuf, doc, rawdoc},
+    bson::{Document, RawDocument, RawDocumentBuf, doc, rawdoc},
 };
 
 use super::store::{OrderStore, QUERY_TIME_MAX};
 use crate::{
-    fold::{Advance, Round},
+    digest::Hasher,
+    fold::{Advance, Fact, Round},
     model::Generation,
     store::{ReadModel, StoreError},
+    verify::entry::Entry,
 };
 
 /// One event of an order, and where in its partition the log has it.
@@ -30,6 +36,17 @@ pub struct Step {
     pub offset: i64,
 }
 
+impl Step {
+    pub(super) fn of(fact: &Fact<OrderEvent>) -> Self {
+        Self {
+            version: fact.version,
+            event: fact.event.event_type(),
+            at: fact.event.occurred_at(),
+            offset: fact.offset,
+        }
+    }
+}
+
 /// The collection of a generation.
 pub(super) fn storage(generation: Generation) -> String {
     format!("order_events_{generation}")
@@ -42,17 +59,48 @@ pub(super) fn of_round(round: &Round<OrderEvent>, advances: &[Advance]) -> Vec<R
         let advance = advances.iter().find(|each| each.partition == *partition);
         let to = advance.map_or(part.from, |advance| advance.to);
         let facts = part.facts.iter().filter(|fact| fact.offset < to);
-        steps.extend(facts.map(|fact| {
-            let order = fact.event.stream_id().to_string();
-            rawdoc! {
-                "_id": { "order": order, "version": stored(fact.version) },
-                "event": fact.event.event_type().name(),
-                "at_micros": fact.event.occurred_at().micros(),
-                "offset": fact.offset,
-            }
-        }));
+        steps.extend(facts.map(|fact| encode(fact.event.stream_id(), &Step::of(fact))));
     }
     steps
+}
+
+fn encode(order: StreamId, step: &Step) -> RawDocumentBuf {
+    rawdoc! {
+        "_id": { "order": order.to_string(), "version": stored(step.version) },
+        "event": step.event.name(),
+        "at_micros": step.at.micros(),
+        "offset": step.offset,
+    }
+}
+
+/// What is kept of a step.
+pub(super) fn entry(order: StreamId, step: &Step) -> Entry {
+    Entry {
+        stream: order,
+        offset: step.offset,
+        digest: Hasher::default()
+            .bytes(encode(order, step).as_bytes())
+            .finish(),
+    }
+}
+
+/// The same of a stored document.
+pub(super) fn entry_as_stored(document: &RawDocument) -> Result<Entry, StoreError> {
+    let read = || {
+        let order: OrderId = document
+            .get_document("_id")
+            .ok()?
+            .get_str("order")
+            .ok()?
+            .parse()
+            .ok()?;
+        Some(Entry {
+            stream: order.into(),
+            offset: document.get_i64("offset").ok()?,
+            digest: Hasher::default().bytes(document.as_bytes()).finish(),
+        })
+    };
+    read().ok_or_else(|| damaged(document))
 }
 
 fn stored(version: StreamVersion) -> i64 {
@@ -162,5 +210,9 @@ fn parse(document: &Document) -> Result<Step, StoreError> {
             offset: document.get_i64("offset").ok()?,
         })
     };
-    read().ok_or_else(|| StoreError::Damaged(format!("a step of an order: {document}")))
+    read().ok_or_else(|| damaged(document))
+}
+
+fn damaged(document: impl fmt::Debug) -> StoreError {
+    StoreError::Damaged(format!("a step of an order: {document:?}"))
 }

@@ -20,14 +20,15 @@ use super::{
     fold::Order,
     generations,
     list::{AttributePath, OrderFilter, Sort},
-    steps,
+    steps::{self, Step},
 };
 use crate::{
     aside::SetAside,
     digest::Digest,
-    fold::{Advance, Folded, Round, State, continued, fold},
+    fold::{Advance, Fact, Folded, Round, State, continued, fold},
     model::{FoldVersion, Generation, Known, Model, Positions},
     store::{Applied, ReadModel, StoreError},
+    verify::entry::Entry,
 };
 
 /// MongoDB's code for a key that is there already.
@@ -440,6 +441,26 @@ impl ReadModel for OrderStore {
             if wanted(document::stream(&document)?) {
                 each(document::digest(&document)?);
             }
+        }
+        Ok(())
+    }
+
+    fn entry_of(event: &Fact<OrderEvent>) -> Option<Entry> {
+        Some(steps::entry(event.event.stream_id(), &Step::of(event)))
+    }
+
+    async fn scan_entries(
+        &self,
+        generation: Generation,
+        mut each: impl FnMut(Entry) + Send,
+    ) -> Result<(), StoreError> {
+        let mut found = self
+            .step_collection::<RawDocumentBuf>(generation)
+            .find(doc! {})
+            .batch_size(SCAN_BATCH)
+            .await?;
+        while let Some(document) = found.try_next().await? {
+            each(steps::entry_as_stored(&document)?);
         }
         Ok(())
     }
