@@ -1,7 +1,7 @@
-//! A proxy between a command node and Kafka that can hold one kind of request, lose its answers, or cut the network.
+//! A proxy between a program of ours and Kafka that can hold one kind of request, lose its answers, or cut the network.
 //!
 //! Kafka advertises the proxy's address to whoever comes through its listener PROXIED (`scripts/orderlog_stack`), so a
-//! node that starts from the proxy never speaks to Kafka past it. Of Kafka's protocol the proxy knows the frames: a
+//! program that starts from the proxy never speaks to Kafka past it. Of Kafka's protocol the proxy knows the frames: a
 //! length of four bytes, then in a request its kind, the kind's version, and the correlation id. A broker answers the
 //! requests of a connection in their order, which tells what is an answer to what.
 
@@ -34,8 +34,10 @@ const SEEN_WITHIN: Duration = Duration::from_secs(40);
 /// A kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Records.
+    /// Records to be written.
     Produce,
+    /// Records to be read.
+    Fetch,
     /// A member of a group says that it lives.
     Heartbeat,
     /// Fences the earlier writer of a transactional id, and settles what it left open.
@@ -50,6 +52,7 @@ impl Kind {
     fn of(request: &[u8]) -> Option<Self> {
         match u16::from_be_bytes(*request.first_chunk()?) {
             0 => Some(Self::Produce),
+            1 => Some(Self::Fetch),
             12 => Some(Self::Heartbeat),
             22 => Some(Self::InitProducerId),
             24 => Some(Self::AddPartitionsToTxn),

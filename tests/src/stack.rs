@@ -284,6 +284,17 @@ impl OwnProcess {
         .await;
     }
 
+    /// Waits until it has ended by itself, and well.
+    pub async fn succeeds(mut self, within: Duration) {
+        let name = self.name.clone();
+        let ended = async || match self.child.try_wait().expect("its state") {
+            Some(status) => Ok(status),
+            None => Err("it runs".to_owned()),
+        };
+        let status = eventually(&format!("{name} to end"), within, ended).await;
+        assert!(status.success(), "{name}: {status}, see its log");
+    }
+
     /// Sends it a signal, such as `-STOP`.
     pub fn signal(&self, signal: &str) -> impl Future<Output = ()> + use<> {
         let mut command = Command::new("kill");

@@ -5,6 +5,7 @@
 mod accounts;
 mod commands;
 mod commit_window;
+mod comparing;
 mod erasure;
 mod faults;
 mod forwarding;

@@ -1,0 +1,167 @@
+//! Comparing read models with the log: whatever is changed behind the projections' back is found and named, a rebuild mends it, and
+//! neither minds a Kafka that falls silent.
+
+use std::time::Duration;
+
+use end_to_end::{
+    alone,
+    environment::variable,
+    kafka_proxy::{KafkaProxy, Kind, Rule},
+    orders::order_request,
+    people::registered_user,
+    stack::{OwnProcess, read_models_equal_the_log, run},
+};
+use mongodb::bson::{Document, doc};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+/// Each reads with two clients, and each of these asks Kafka for records on a connection of its own.
+const CLIENTS_OF_TWO: usize = 4;
+/// What is done through a proxy is done within this.
+const DONE_WITHIN: Duration = Duration::from_secs(60);
+
+/// The generation that serves a model.
+async fn live(model: &str) -> i64 {
+    let (done, printed) = run("projections", &["status", "--json"]).await;
+    assert!(done, "{printed}");
+    let status: Value = serde_json::from_str(&printed).expect("JSON");
+    status[model]["generation"].as_i64().expect("a number")
+}
+
+/// `projections verify` finds just these differences, in whatever order.
+async fn differs(model: &str, wanted: &[String]) {
+    let (equal, printed) = run("projections", &["verify", model, "--json"]).await;
+    assert!(!equal, "{printed}");
+    let (start, end) = (printed.find('{'), printed.rfind('}'));
+    let json = &printed[start.expect("JSON")..=end.expect("JSON")];
+    let report: Value = serde_json::from_str(json).expect("JSON");
+    let mut found: Vec<String> =
+        serde_json::from_value(report[model]["differences"].clone()).expect("lines");
+    let mut wanted = wanted.to_vec();
+    found.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(found, wanted, "{printed}");
+    assert_eq!(report[model]["different"], wanted.len());
+}
+
+async fn orders_database() -> mongodb::Database {
+    let client = mongodb::Client::with_uri_str(variable("MONGODB_URI"));
+    client.await.expect("MongoDB").database("orderlog")
+}
+
+#[test]
+fn what_is_not_as_the_log_says_is_found_and_a_rebuild_mends_it() {
+    alone(async {
+        let user = registered_user().await;
+        let mut orders = Vec::new();
+        for _ in 0..2 {
+            let created = user.creates_visibly(&order_request()).await;
+            orders.push(created.text("id"));
+        }
+        let [changed, missing] = orders.as_slice() else {
+            panic!("{orders:?}")
+        };
+        read_models_equal_the_log().await;
+        let generation = live("orders").await;
+        let database = orders_database().await;
+        let documents = database.collection::<Document>(&format!("orders_g{generation}"));
+        let change = doc! { "$inc": { "total_minor": 1_i64 } };
+        let one = documents.update_one(doc! { "_id": changed }, change).await;
+        assert_eq!(one.expect("changed").modified_count, 1);
+        let one = documents.delete_one(doc! { "_id": missing }).await;
+        assert_eq!(one.expect("deleted").deleted_count, 1);
+        differs(
+            "orders",
+            &[
+                format!(
+                    "{changed}: differs in contents (version 1 by the log, 1 in the read model)"
+                ),
+                format!("{missing}: in the log, not in the read model"),
+            ],
+        )
+        .await;
+
+        let generation = live("users").await;
+        let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
+            .await
+            .expect("Postgres");
+        let change = format!(
+            "UPDATE read_model.users_g{generation} SET locale = 'xx' WHERE id = '{}'",
+            user.id
+        );
+        let done = sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut postgres);
+        assert_eq!(done.await.expect("changed").rows_affected(), 1);
+        let (equal, printed) = run("projections", &["verify", "users"]).await;
+        let named = format!("{}: differs in ", user.id);
+        assert!(!equal && printed.contains(&named), "{printed}");
+
+        for model in ["orders", "users"] {
+            let (done, printed) = run("projections", &["rebuild", model]).await;
+            assert!(done, "{printed}");
+        }
+        read_models_equal_the_log().await;
+    });
+}
+
+#[test]
+fn an_index_of_events_that_is_not_as_the_log_says_is_found() {
+    alone(async {
+        let user = registered_user().await;
+        let created = user.creates_visibly(&order_request()).await;
+        let order = created.text("id");
+        let database = orders_database().await;
+        let name = format!("order_events_g{}", live("orders").await);
+        let entries = database.collection::<Document>(&name);
+        let id = doc! { "order": &order, "version": 1_i64 };
+        let of_order = doc! { "_id": id.clone() };
+        let found = entries.find_one(of_order.clone()).await.expect("MongoDB");
+        let entry = found.expect("the entry of its creation");
+        let difference = [format!("{order}: the index of its events differs")];
+
+        entries.delete_one(of_order.clone()).await.expect("deleted");
+        differs("orders", &difference).await;
+        let mut elsewhere = entry.clone();
+        let offset = entry.get_i64("offset").expect("an offset");
+        elsewhere.insert("offset", offset - 1);
+        entries.insert_one(elsewhere).await.expect("inserted");
+        differs("orders", &difference).await;
+        entries.delete_one(of_order).await.expect("deleted");
+        entries.insert_one(entry.clone()).await.expect("inserted");
+        read_models_equal_the_log().await;
+
+        let mut invented = entry;
+        let id = doc! { "order": &order, "version": 2_i64 };
+        invented.insert("_id", id.clone());
+        entries.insert_one(invented).await.expect("inserted");
+        differs("orders", &difference).await;
+        let one = entries.delete_one(doc! { "_id": id }).await;
+        assert_eq!(one.expect("deleted").deleted_count, 1);
+        read_models_equal_the_log().await;
+    });
+}
+
+#[test]
+fn a_rebuild_and_a_comparison_wait_for_a_kafka_that_is_silent() {
+    alone(async {
+        let user = registered_user().await;
+        user.creates_visibly(&order_request()).await;
+        let before = live("users").await;
+        let proxy = KafkaProxy::start().await;
+        proxy.set(Kind::Fetch, Rule::Hold);
+        let address = KafkaProxy::address();
+        let through_it = [("KAFKA_BOOTSTRAP_SERVERS", address.as_str())];
+        let start = async |name, arguments: &[&str]| {
+            OwnProcess::start(name, "projections", arguments, &through_it).await
+        };
+        let rebuild = start("rebuild-proxied", &["rebuild", "users"]).await;
+        let verify = start("verify-proxied", &["verify", "orders"]).await;
+        // All that they ask for is held: whoever asks once more has begun anew.
+        proxy.meets(Kind::Fetch, 2 * CLIENTS_OF_TWO).await;
+        proxy.mend();
+        proxy.deliver();
+        rebuild.succeeds(DONE_WITHIN).await;
+        verify.succeeds(DONE_WITHIN).await;
+        assert!(live("users").await > before);
+        read_models_equal_the_log().await;
+    });
+}
