@@ -177,6 +177,9 @@ pub async fn drop_outdated<M: ReadModel>(
             Ok(()) => say(format!("dropped generation {generation}")),
             // It has just been gone back to.
             Err(StoreError::IsLive(..)) => {}
+            Err(StoreError::InUse(..)) => say(format!(
+                "generation {generation} is being read by others, and dropped when it is not"
+            )),
             Err(error) => return Err(error),
         }
     }

@@ -155,6 +155,11 @@ pub enum StoreError {
     /// What is live is not dropped.
     #[error("generation {1} of {0} is live")]
     IsLive(Model, Generation),
+    /// Another reader holds what would be changed.
+    #[error(
+        "somebody reads {0} in a transaction that does not end (pg_stat_activity names it): end that, and try again"
+    )]
+    InUse(Model),
     /// The generation is not there (any more).
     #[error("generation {1} of {0} is gone")]
     Gone(Model, Generation),

@@ -355,6 +355,14 @@ pub async fn read_models_equal_the_log() {
     assert!(equal, "projections verify: {printed}");
 }
 
+/// The number of the generation that serves a read model.
+pub async fn live(model: &str) -> i64 {
+    let (done, printed) = run("projections", &["status", "--json"]).await;
+    assert!(done, "{printed}");
+    let status: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+    status[model]["generation"].as_i64().expect("a number")
+}
+
 /// The program as this stack runs it.
 pub(crate) fn binary(program: &str) -> PathBuf {
     let directory = remembered("binaries");

@@ -13,6 +13,9 @@ use crate::{
 /// Serialises whoever makes or changes generations; a key of Postgres' advisory locks ("orders" in ASCII and 1).
 const STRUCTURE_LOCK: i64 = 0x6f72_6465_7273_0001;
 const UNDEFINED_TABLE: &str = "42P01";
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// How long a table or the view for other readers is waited for that somebody reads: whoever wants to read it meanwhile waits as well.
+const READERS_AWAITED_MS: u64 = 5_000;
 
 /// Makes the schema and applies the migrations in it; their table stands in it, too.
 pub(super) async fn migrate(store: &UserStore, migrations: &Migrator) -> Result<(), StoreError> {
@@ -70,6 +73,10 @@ pub(super) async fn prepare(store: &UserStore) -> Result<(), StoreError> {
 async fn structure_lock(tx: &mut PgConnection) -> Result<(), StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(STRUCTURE_LOCK)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query("SELECT set_config('lock_timeout', $1, true)")
+        .bind(READERS_AWAITED_MS.to_string())
         .execute(tx)
         .await?;
     Ok(())
@@ -319,13 +326,28 @@ fn version() -> i32 {
 
 /// The error that a missing table stands for.
 pub(super) fn gone(error: StoreError, generation: Generation) -> StoreError {
-    if let StoreError::Postgres(refused) = &error
-        && let Some(refused) = refused.as_database_error()
-        && refused.code().is_some_and(|code| code == UNDEFINED_TABLE)
-    {
-        return StoreError::Gone(Model::Users, generation);
+    match is_refused(&error, UNDEFINED_TABLE) {
+        true => StoreError::Gone(Model::Users, generation),
+        false => error,
     }
-    error
+}
+
+/// The error that a table or view stands for which others read for long.
+pub(super) fn in_use(error: StoreError) -> StoreError {
+    match is_refused(&error, LOCK_NOT_AVAILABLE) {
+        true => StoreError::InUse(Model::Users),
+        false => error,
+    }
+}
+
+fn is_refused(error: &StoreError, wanted: &str) -> bool {
+    let StoreError::Postgres(refused) = error else {
+        return false;
+    };
+    let code = refused
+        .as_database_error()
+        .and_then(|refused| refused.code());
+    code.is_some_and(|code| code == wanted)
 }
 
 async fn create_table(

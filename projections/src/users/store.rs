@@ -390,11 +390,15 @@ impl ReadModel for UserStore {
         to: Generation,
         keep: Duration,
     ) -> Result<(), StoreError> {
-        generations::swap(self, from, to, keep).await
+        generations::swap(self, from, to, keep)
+            .await
+            .map_err(generations::in_use)
     }
 
     async fn drop_generation(&self, generation: Generation) -> Result<(), StoreError> {
-        generations::drop_generation(self, generation).await
+        generations::drop_generation(self, generation)
+            .await
+            .map_err(generations::in_use)
     }
 
     async fn scan(

@@ -9,7 +9,7 @@ use end_to_end::{
     kafka_proxy::{KafkaProxy, Kind, Rule},
     orders::order_request,
     people::registered_user,
-    stack::{OwnProcess, read_models_equal_the_log, run},
+    stack::{OwnProcess, live, read_models_equal_the_log, run},
 };
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
@@ -19,14 +19,6 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 const CLIENTS_OF_TWO: usize = 4;
 /// What is done through a proxy is done within this.
 const DONE_WITHIN: Duration = Duration::from_secs(60);
-
-/// The generation that serves a model.
-async fn live(model: &str) -> i64 {
-    let (done, printed) = run("projections", &["status", "--json"]).await;
-    assert!(done, "{printed}");
-    let status: Value = serde_json::from_str(&printed).expect("JSON");
-    status[model]["generation"].as_i64().expect("a number")
-}
 
 /// `projections verify` finds just these differences, in whatever order.
 async fn differs(model: &str, wanted: &[String]) {

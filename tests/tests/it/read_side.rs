@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use end_to_end::{
     alone, beside_others,
-    environment::query_url,
+    environment::{query_url, variable},
     eventually,
     grpc::{Service, channel, signed},
     http::Answer,
     orders::{contents_of, full_order, order_of, order_request},
     people::{User, admin, registered_user, unique},
-    stack::{BACK_WITHIN, counter_of, killed_after, read_models_equal_the_log, run},
+    stack::{
+        BACK_WITHIN, OwnProcess, counter_of, killed_after, live, read_models_equal_the_log, run,
+    },
     workload::Workload,
 };
 use proto::v1::{self, order_service_client::OrderServiceClient};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use tonic::Code;
 
 const CLIENTS: usize = 4;
@@ -353,14 +356,6 @@ fn orders_are_found_by_what_they_say() {
     });
 }
 
-/// The number of the live generation of orders.
-async fn live() -> i64 {
-    let (done, printed) = run("projections", &["status", "--json"]).await;
-    assert!(done, "{printed}");
-    let status: Value = serde_json::from_str(&printed).expect("JSON");
-    status["orders"]["generation"].as_i64().expect("a number")
-}
-
 /// Waits until queries are answered from this generation, and that is said.
 async fn serves(generation: i64) {
     let labels = [("model", "orders")];
@@ -394,7 +389,7 @@ fn a_rebuild_that_is_killed_anywhere_harms_nobody_and_is_gone_on_with() {
             workload.acknowledges(CLIENTS).await;
         }
         assert!(killed > 0, "all were over before they were killed");
-        let before = live().await;
+        let before = live("orders").await;
         // Whoever is killed keeps his lock until Postgres notices.
         eventually("a rebuild", BACK_WITHIN, async || {
             match run("projections", &["rebuild", "orders"]).await {
@@ -403,8 +398,64 @@ fn a_rebuild_that_is_killed_anywhere_harms_nobody_and_is_gone_on_with() {
             }
         })
         .await;
-        assert!(live().await > before);
+        assert!(live("orders").await > before);
         workload.acknowledges(ORDERS).await;
+        workload.end().await.nothing_is_lost_or_doubled().await;
+    });
+}
+
+/// Somebody who reads the view in a transaction that does not end.
+async fn reader_of_users() -> PgConnection {
+    let mut reader = PgConnection::connect(&variable("DATABASE_URL"))
+        .await
+        .expect("Postgres");
+    let reads = sqlx::raw_sql("BEGIN; SELECT count(*) FROM users");
+    reads.execute(&mut reader).await.expect("the view");
+    reader
+}
+
+/// Waits until somebody waits for him.
+async fn is_waited_for(reader: &mut PgConnection) {
+    eventually("somebody to wait for the reader", BACK_WITHIN, async || {
+        let waiting = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))",
+        );
+        match waiting.fetch_one(&mut *reader).await.expect("the locks") {
+            0_i64 => Err("nobody does".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+}
+
+#[test]
+fn a_rebuild_that_is_killed_within_its_swap_or_kept_from_it_has_changed_nothing() {
+    alone(async {
+        let workload = Workload::start(CLIENTS).await;
+        workload.acknowledges(CLIENTS).await;
+        let before = live("users").await;
+        let mut reader = reader_of_users().await;
+        let (done, printed) = run("projections", &["rebuild", "users"]).await;
+        assert!(
+            !done && printed.contains("somebody reads users"),
+            "{printed}"
+        );
+        let rebuild =
+            OwnProcess::start("rebuild-killed", "projections", &["rebuild", "users"], &[]).await;
+        // The pointer is written, the view is not, and nothing is committed.
+        is_waited_for(&mut reader).await;
+        rebuild.kill();
+        workload.acknowledges(CLIENTS).await;
+        assert_eq!(live("users").await, before);
+        reader.close().await.expect("closed");
+        eventually("a rebuild", BACK_WITHIN, async || {
+            match run("projections", &["rebuild", "users"]).await {
+                (true, _) => Ok(()),
+                (false, printed) => Err(printed),
+            }
+        })
+        .await;
+        assert_eq!(live("users").await, before + 1);
         workload.end().await.nothing_is_lost_or_doubled().await;
     });
 }
@@ -413,9 +464,9 @@ fn a_rebuild_that_is_killed_anywhere_harms_nobody_and_is_gone_on_with() {
 fn one_can_go_back_to_the_generation_before_and_nobody_reads_anything_older() {
     alone(async {
         let workload = Workload::start(CLIENTS).await;
-        let first = live().await;
+        let first = live("orders").await;
         operate(&["rebuild", "orders"]).await;
-        let second = live().await;
+        let second = live("orders").await;
         serves(second).await;
         workload.acknowledges(ORDERS).await;
         let user = registered_user().await;
@@ -438,13 +489,13 @@ fn one_can_go_back_to_the_generation_before_and_nobody_reads_anything_older() {
             () = goes_back => {}
             () = sees => {}
         }
-        assert_eq!(live().await, first);
+        assert_eq!(live("orders").await, first);
         let read = user.query(&path).after(&created.consistency_token());
         assert_eq!(read.send().await.is(200).json(), created.json());
         workload.acknowledges(ORDERS).await;
         workload.end().await.nothing_is_lost_or_doubled().await;
         operate(&["rollback", "orders", "--to", &format!("g{second}")]).await;
-        assert_eq!(live().await, second);
+        assert_eq!(live("orders").await, second);
         read_models_equal_the_log().await;
         let (done, printed) = run("projections", &["rollback", "orders", "--to", "g99999"]).await;
         assert!(!done && printed.contains("kept are: "), "{printed}");
