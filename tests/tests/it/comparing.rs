@@ -78,7 +78,7 @@ fn what_is_not_as_the_log_says_is_found_and_a_rebuild_mends_it() {
             .await
             .expect("Postgres");
         let change = format!(
-            "UPDATE read_model.users_g{generation} SET locale = 'xx' WHERE id = '{}'",
+            "UPDATE read_model.users_g{generation} SET locale = 'xx' WHERE user_id = '{}'",
             user.id
         );
         let done = sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut postgres);
