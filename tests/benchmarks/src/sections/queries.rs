@@ -1,4 +1,5 @@
-//! Reading one order: through the query API, and with the driver of its database alone.
+//! Reading one order: through the query API, and with the driver of its database alone; and how soon one is shown that was just
+//! written, beside one bare transaction.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,13 @@ use mongodb::{
 
 use crate::{
     bench::{Bench, say},
+    goals::{self, Bound, Goal, ratio},
     http::Connection,
+    orders::{self, Bare},
     people::Person,
     processes::{Taken, load_thread_time},
+    producer::Scratch,
+    read_side::{self, Alone},
     sections::rebuild::live_storage,
     statistics::Latencies,
     table::{Table, each_ms, fine, ms, spread},
@@ -24,6 +29,8 @@ const PROJECTIONS: &str = "projections";
 const ASKED_FOR: u32 = 5_000;
 /// The others, which are not counted: connections and caches are warm then.
 const FIRST: u32 = 500;
+/// The percentiles of the time until an order is shown, and how many times that of one bare transaction they may be.
+const SHOWN_WITHIN: [(&str, f64, f64); 2] = [("p50", 0.5, 3.0), ("p99", 0.99, 10.0)];
 
 /// A round of one way.
 struct Round {
@@ -44,12 +51,55 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     let database = Client::with_uri_str(&uri).await?.database("orderlog");
     let orders: Collection<RawDocumentBuf> = database.collection(&storage);
     let ids = ids_of(&database.collection(&storage), &person).await?;
+    let scratch = Scratch::make(&bench.settings.kafka, bench.partitions).await?;
     let (mut asked, mut bare) = (Vec::new(), Vec::new());
+    let (mut alone, mut transactions) = (Vec::new(), Vec::new());
     for round in 1..=bench.extent.rounds {
         asked.push(through_the_api(bench, &person, &ids).await?);
         bare.push(with_the_driver(bench, &orders, &ids).await?);
         say(&format!("round {round}: asked in both ways"));
+        let count = bench.extent.orders_looked_for;
+        alone.push(read_side::visible(&bench.command, &bench.query, &person, count).await?);
+        bench.orders += count as u64;
+        let (extent, stack) = (bench.extent, &bench.stack);
+        transactions.push(orders::bare(1, bench.partitions, &scratch, extent, stack)?);
+        say(&format!("round {round}: written and looked for"));
     }
+    scratch.delete().await?;
+    Ok(format!(
+        "{}\n{}",
+        reads(&asked, &bare),
+        shown(&alone, &transactions)
+    ))
+}
+
+fn shown(alone: &[Alone], transactions: &[Bare]) -> String {
+    let goals = SHOWN_WITHIN.map(|(name, share, bound)| Goal {
+        what: format!("answered → shown : one bare transaction, {name}"),
+        bound: Bound::AtMost(bound),
+        measured: ratio(
+            alone,
+            transactions,
+            |it| it.visible.percentile_ms(share),
+            |it| it.one.latencies.percentile_ms(share),
+        ),
+    });
+    let mut text = goals::table("Shown after it was written", &goals);
+    let each = |of: fn(&Alone) -> &Latencies, share| {
+        fine(spread(alone, |it| of(it).percentile_ms(share)), 2)
+    };
+    text.push_str(&format!(
+        "\nOrders one after another, each asked for as soon as it is answered, with its Consistency-Token, everything at work: \
+         answered after {} ms (p99 {}), shown {} ms after that (p99 {}).\n",
+        each(|it| &it.answered, 0.5),
+        each(|it| &it.answered, 0.99),
+        each(|it| &it.visible, 0.5),
+        each(|it| &it.visible, 0.99),
+    ));
+    text
+}
+
+fn reads(asked: &[Round], bare: &[Round]) -> String {
     let columns = [
         "one order by its id",
         "p50 ms",
@@ -59,8 +109,8 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     ];
     let mut table = Table::new("One after another", &columns);
     for (what, rounds) in [
-        ("`GET /orders/{id}`, past the gateway", &asked),
-        ("`find_one` of the driver", &bare),
+        ("`GET /orders/{id}`, past the gateway", asked),
+        ("`find_one` of the driver", bare),
     ] {
         table.row([
             what.to_owned(),
@@ -70,10 +120,10 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
             ms(spread(rounds, |it| it.database_ms).median),
         ]);
     }
-    Ok(table.note(&format!(
+    table.note(&format!(
         "{ASKED_FOR} orders in each round. Processor time is that of projections, and of the program with the driver in it. \
          Projections check the token and the rights, read the order, open what is sealed in it and answer with JSON and a tag."
-    )))
+    ))
 }
 
 async fn ids_of(orders: &Collection<Document>, person: &Person) -> anyhow::Result<Vec<String>> {

@@ -19,19 +19,24 @@ const REBUILD_THREADS: u16 = 2;
 pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
     let wanted = bench.extent.orders_in_log.iter().copied().max();
     filling::fill(bench, wanted.unwrap_or_default()).await?;
-    let (kafka, partitions) = (&bench.settings.kafka, bench.partitions);
-    let schemas: Arc<Schemas> = Schemas::load(kafka).await?;
+    let (kafka, partitions) = (bench.settings.kafka.clone(), bench.partitions);
+    let schemas: Arc<Schemas> = Schemas::load(&kafka).await?;
     // Blocking this thread is fine: nothing else of this program runs meanwhile.
 
     // The first reading brings the log into the page cache, so that all the others find it there.
-    let weighed = reading::count_bytes(kafka, partitions)?;
+    let weighed = reading::count_bytes(&kafka, partitions)?;
     let (mut fed, mut fed_wide, mut counted) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=bench.extent.rounds {
-        fed.push(reading::feed(kafka, &schemas, 1).await?);
-        fed_wide.push(reading::feed(kafka, &schemas, REBUILD_THREADS).await?);
-        counted.push(reading::count_only(kafka, partitions)?);
-        say(&format!("round {round}: read three times"));
-    }
+    bench
+        .with_read_side_held(async |bench| {
+            for round in 1..=bench.extent.rounds {
+                fed.push(reading::feed(&kafka, &schemas, 1).await?);
+                fed_wide.push(reading::feed(&kafka, &schemas, REBUILD_THREADS).await?);
+                counted.push(reading::count_only(&kafka, partitions)?);
+                say(&format!("round {round}: read three times"));
+            }
+            Ok(())
+        })
+        .await?;
     Ok(table(&fed, &fed_wide, &counted, &weighed))
 }
 
