@@ -440,6 +440,7 @@ fn a_rebuild_that_is_killed_within_its_swap_or_kept_from_it_has_changed_nothing(
             !done && printed.contains("somebody reads users"),
             "{printed}"
         );
+        assert_eq!(live("users").await, before);
         let rebuild =
             OwnProcess::start("rebuild-killed", "projections", &["rebuild", "users"], &[]).await;
         // The pointer is written, the view is not, and nothing is committed.
