@@ -20,6 +20,7 @@ pub mod model;
 pub mod news;
 pub mod operate;
 pub mod orders;
+pub mod patience;
 pub mod progress;
 pub mod queries;
 pub mod query;

@@ -170,17 +170,13 @@ async fn verify_one<M: ReadModel>(model: &M, log: &Log) -> anyhow::Result<Verifi
 
 fn text_of(model: Model, verified: &Verified) -> String {
     let Verified { generation, report } = verified;
-    let verdict = match report.different {
-        0 => "equal to a fold of the log".to_owned(),
-        different => format!("{different} streams DIFFER from a fold of the log"),
-    };
     let at: Vec<String> = report
         .at
         .iter()
         .map(|(partition, at)| format!("{partition}@{at}"))
         .collect();
     let mut text = format!(
-        "{model} g{generation}: {} streams, {} events folded, {verdict} at {}, content {}\n",
+        "{model} g{generation}: {} streams, {} events folded; {report} at {}, content {}\n",
         report.streams,
         report.events,
         at.join(" "),
@@ -189,11 +185,9 @@ fn text_of(model: Model, verified: &Verified) -> String {
     for difference in &report.differences {
         text += &format!("  {difference}\n");
     }
-    if report.different > report.differences.len() {
-        text += &format!(
-            "  and {} more\n",
-            report.different - report.differences.len()
-        );
+    let all = report.different + report.indexed_otherwise;
+    if all > report.differences.len() {
+        text += &format!("  and {} more\n", all - report.differences.len());
     }
     text
 }

@@ -16,9 +16,10 @@ use sqlx::PgPool;
 
 use crate::{
     fold::Halt,
-    follower::Follower,
+    follower::{FollowError, Follower},
     lock::RebuildLock,
     model::{Generation, Known, Stage, has_reached, kept_last, outdated, unfinished},
+    patience::{Patience, ask},
     progress::Progress,
     source::{Extent, Log},
     store::{ReadModel, StoreError},
@@ -27,6 +28,10 @@ use crate::{
 
 /// How often the lock is confirmed while a generation is filled.
 const CONFIRM_EVERY: Duration = Duration::from_secs(1);
+/// For so long a swap is tried that readers are in the way of,
+const SWAP_TRIED_FOR: Duration = Duration::from_mins(5);
+/// and this is the pause before the next try, in which other readers get through.
+const SWAP_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// How a rebuild is done.
 #[derive(Debug, Clone, Copy)]
@@ -57,11 +62,7 @@ pub async fn rebuild<M: ReadModel>(
             M::VERSION
         )),
     }
-    let mut filling = Filling {
-        follower: Follower::open(model, log, to, Extent::Whole).await?,
-        lock,
-        kafka: &log.kafka,
-    };
+    let mut filling = Filling::open(model, log, to, lock).await?;
     let events_per_s = filling.catch_up().await?;
     let indexing = Instant::now();
     model.index(to).await.context("making the indexes")?;
@@ -83,25 +84,19 @@ pub async fn rebuild<M: ReadModel>(
             .differences
             .iter()
             .for_each(|line| say(format!("  {line}")));
-        bail!(
-            "{to} differs from the log in {} streams and is not made live; begin anew with --anew",
-            report.different
-        );
+        bail!("{to} {report}, and is not made live; begin anew with --anew");
     }
-    // Comparing took its time: a last step, so that little is left to catch up on after the swap.
-    filling.catch_up().await?;
-    filling.lock.confirm().await?;
-    model.swap(from, to, plan.keep).await.context("swapping")?;
-    let events = filling.follower.events;
+    filling.swap(model, from, plan.keep, say).await?;
     say(format!("{to} is live{}", kept(from, plan.keep)));
-    drop_outdated(model, say).await?;
     say(format!(
-        "{events} events into {} streams in {:.1} s ({events_per_s:.0} events/s while filling); \
+        "{} events into {} streams in {:.1} s ({events_per_s:.0} events/s while filling); \
          equal to a fold of the log, content {}",
+        filling.follower.events,
         report.streams,
         begun.elapsed().as_secs_f64(),
         report.content
     ));
+    drop_outdated(model, say).await?;
     Ok(report)
 }
 
@@ -135,16 +130,10 @@ pub async fn rollback<M: ReadModel>(
         }
     };
     say(format!("{from} is live; catching up with {to}"));
-    let mut filling = Filling {
-        follower: Follower::open(model, log, to, Extent::Whole).await?,
-        lock,
-        kafka: &log.kafka,
-    };
+    let mut filling = Filling::open(model, log, to, lock).await?;
     // What was declared since it was filled.
     model.index(to).await.context("making the indexes")?;
-    filling.catch_up().await?;
-    filling.lock.confirm().await?;
-    model.swap(Some(from), to, keep).await.context("swapping")?;
+    filling.swap(model, Some(from), keep, say).await?;
     say(format!(
         "{to} is live again{}",
         self::kept(Some(from), keep)
@@ -228,10 +217,52 @@ struct Filling<'a, M: ReadModel> {
     kafka: &'a KafkaSettings,
 }
 
-impl<M: ReadModel> Filling<'_, M> {
+impl<'a, M: ReadModel> Filling<'a, M> {
+    async fn open(
+        model: &M,
+        log: &'a Log,
+        generation: Generation,
+        lock: RebuildLock,
+    ) -> anyhow::Result<Self> {
+        let mut patience = Patience::default();
+        let follower = loop {
+            match Follower::open(model, log, generation, Extent::Whole).await {
+                Err(FollowError::Log(error)) => patience.wait(error).await?,
+                opened => break opened?,
+            }
+        };
+        Ok(Self {
+            follower,
+            lock,
+            kafka: &log.kafka,
+        })
+    }
+
+    /// Makes it live in the place of `from` once it has caught up. Readers who are in the way are waited for.
+    async fn swap(
+        &mut self,
+        model: &M,
+        from: Option<Generation>,
+        keep: Duration,
+        say: &mut (impl FnMut(String) + Send),
+    ) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        loop {
+            self.catch_up().await?;
+            self.lock.confirm().await?;
+            match model.swap(from, self.follower.generation(), keep).await {
+                Err(error @ StoreError::InUse(_)) if begun.elapsed() < SWAP_TRIED_FOR => {
+                    say(format!("{error}; trying again"));
+                    tokio::time::sleep(SWAP_AGAIN_AFTER).await;
+                }
+                swapped => return swapped.context("swapping"),
+            }
+        }
+    }
+
     /// Applies everything up to the present end of the log; returns the events per second.
     async fn catch_up(&mut self) -> anyhow::Result<f64> {
-        let end = end_positions(self.kafka, M::MODEL.topic()).await?;
+        let end = ask(|| end_positions(self.kafka, M::MODEL.topic())).await?;
         let (begun, before) = (Instant::now(), self.follower.events);
         let mut confirmed = begun;
         let generation = self.follower.generation();

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use event_log::{
@@ -13,20 +12,18 @@ use event_log::{
 };
 use events::{Event, Topic, ids::StreamId};
 use futures_util::FutureExt;
-use runtime::retry::Backoff;
 
 use crate::{
     aside::{Aside, stream_of_key},
     fold::{Fact, Halt, Part, Round},
     model::Positions,
+    patience::Patience,
     share::Partitions,
     traced::Traced,
 };
 
 /// Events gathered into one round, roughly: gathering stops with the batch that reaches it.
 const ROUND_EVENTS_MAX: usize = 4_000;
-/// For so long whoever is patient waits for a Kafka that is away or silent.
-const AWAY_MAX: Duration = Duration::from_mins(5);
 
 /// How much of the log there is to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +75,7 @@ pub struct Source<E> {
     aside: Aside,
     reached: Positions,
     failed: Option<LogError>,
+    patience: Patience,
     events: std::marker::PhantomData<fn() -> E>,
 }
 
@@ -135,6 +133,7 @@ impl<E: TryFrom<Event>> Source<E> {
             aside,
             reached: from,
             failed: None,
+            patience: Patience::default(),
             events: std::marker::PhantomData,
         })
     }
@@ -172,21 +171,20 @@ impl<E: TryFrom<Event>> Source<E> {
         Ok(gathered)
     }
 
-    /// The same, for whoever has nothing else to do: where Kafka is away or silent, it goes on from where it was when Kafka is
-    /// back within [`AWAY_MAX`].
+    /// The same, also while Kafka is away: then it goes on from where it was. Away counts until a partition goes on.
     pub async fn gather_patiently(&mut self) -> Result<Gathered<E>, LogError> {
-        let mut away = None;
-        let mut backoff = Backoff::default();
         loop {
+            let before: i64 = self.reached.values().sum();
             let error = match self.gather().await {
-                Err(error) if error.is_passing() => error,
-                gathered => return gathered,
+                Ok(gathered) => {
+                    if self.reached.values().sum::<i64>() > before {
+                        self.patience.end();
+                    }
+                    return Ok(gathered);
+                }
+                Err(error) => error,
             };
-            if away.get_or_insert_with(Instant::now).elapsed() > AWAY_MAX {
-                return Err(error);
-            }
-            tracing::warn!(topic = self.topic.name(), %error, "Kafka is away, trying again");
-            tokio::time::sleep(backoff.next_pause()).await;
+            self.patience.wait(error).await?;
             match feed(
                 &self.log,
                 self.topic,

@@ -155,10 +155,8 @@ pub enum StoreError {
     /// What is live is not dropped.
     #[error("generation {1} of {0} is live")]
     IsLive(Model, Generation),
-    /// Another reader holds what would be changed.
-    #[error(
-        "somebody reads {0} in a transaction that does not end (pg_stat_activity names it): end that, and try again"
-    )]
+    /// Others read what would be changed.
+    #[error("other readers of {0} are in the way (pg_stat_activity names them)")]
     InUse(Model),
     /// The generation is not there (any more).
     #[error("generation {1} of {0} is gone")]

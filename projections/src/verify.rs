@@ -5,7 +5,12 @@
 pub mod entry;
 mod part;
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    ops::ControlFlow,
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use event_log::{LogError, topics::end_positions};
@@ -20,13 +25,14 @@ use crate::{
     digest::Digest,
     fold::{Digested, Fact, State, step},
     model::{Generation, Positions, has_reached},
+    patience::ask,
     progress::done,
     share::Partitions,
     source::{Extent, Gathered, Log, Source, Undecodable},
     store::{EventOf, ReadModel},
 };
 
-/// Differences that are described; more are counted.
+/// Differences of either kind that are described; more are counted.
 const DIFFERENCES_SHOWN_MAX: usize = 10;
 /// Streams whose hashes are in memory at once; each takes about 300 bytes. A table of hashes for a few more would be twice as large.
 const STREAMS_TOGETHER_MAX: usize = 450_000;
@@ -42,7 +48,9 @@ pub struct Report {
     pub streams: usize,
     /// How many streams differ.
     pub different: usize,
-    /// The first of them, in words.
+    /// How many streams, at least, have another index of their events than by the log. It is compared up to `at`.
+    pub indexed_otherwise: usize,
+    /// The first of both, in words.
     pub differences: Vec<String>,
     /// Hash of everything the read model says.
     pub content: Digest,
@@ -55,6 +63,7 @@ impl Report {
             events: 0,
             streams: 0,
             different: 0,
+            indexed_otherwise: 0,
             differences: Vec::new(),
             content: Digest::NOTHING,
         }
@@ -62,13 +71,38 @@ impl Report {
 
     /// Whether the read model says what the log says.
     pub fn is_equal(&self) -> bool {
-        self.different == 0
+        self.different == 0 && self.indexed_otherwise == 0
     }
 
     fn differs(&mut self, description: impl FnOnce() -> String) {
         self.different += 1;
-        if self.differences.len() < DIFFERENCES_SHOWN_MAX {
+        if self.different <= DIFFERENCES_SHOWN_MAX {
             self.differences.push(description());
+        }
+    }
+
+    fn is_indexed_otherwise(&mut self, description: impl FnOnce() -> String) {
+        self.indexed_otherwise += 1;
+        if self.indexed_otherwise <= DIFFERENCES_SHOWN_MAX {
+            self.differences.push(description());
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    /// What there is to say of a generation.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.different, self.indexed_otherwise) {
+            (0, 0) => f.write_str("is equal to a fold of the log"),
+            (streams, 0) => write!(f, "DIFFERS from a fold of the log in {streams} streams"),
+            (0, index) => write!(
+                f,
+                "DIFFERS from the log in the index of events of {index} streams or more"
+            ),
+            (streams, index) => write!(
+                f,
+                "DIFFERS from a fold of the log in {streams} streams, and in the index of events of {index} or more"
+            ),
         }
     }
 }
@@ -215,39 +249,42 @@ impl<M: ReadModel> Comparison<'_, M> {
     /// Compares what is kept of each event before the checkpoint with what there is to keep by the log.
     async fn compare_entries(&self, report: &mut Report, by_log: &Sums) -> anyhow::Result<()> {
         let mut kept = Sums::default();
-        self.scan_entries(|entry| kept.add(&entry)).await?;
+        let mut last: BTreeMap<u16, Entry> = BTreeMap::new();
+        let scanned = self.scan_entries(|partition, entry| {
+            if self.is_before_checkpoint(partition, &entry) {
+                kept.add(&entry);
+            }
+            let last = last.entry(partition).or_insert(entry);
+            if last.offset < entry.offset {
+                *last = entry;
+            }
+        });
+        scanned.await?;
+        // Whatever is kept was in the log before.
+        let ends = self.log_ends().await?;
+        for (partition, Entry { stream, offset, .. }) in last {
+            if offset >= ends.get(&partition).copied().unwrap_or(0) {
+                report.is_indexed_otherwise(|| {
+                    format!("{stream}: the index of its events names offset {offset} of partition {partition}, which the log does not have")
+                });
+            }
+        }
         let differing = by_log.differing(&kept);
         let Some(first) = differing.first() else {
             return Ok(());
         };
-        // What the log says, less what is kept: of a stream that does not differ nothing is left.
-        let mut left: HashMap<StreamId, Digest> = HashMap::new();
-        let whole = Part::whole(self.log.partitions);
-        let read = self.read(whole, self.checkpoint, |_, fact| {
-            if let Some(entry) = M::entry_of(fact).filter(|entry| share_of(entry.stream) == *first)
-            {
-                let sum = left.entry(entry.stream).or_insert(Digest::NOTHING);
-                *sum = sum.plus(entry.digest);
-            }
-            Ok(ControlFlow::Continue(()))
-        });
-        read.await?;
-        self.scan_entries(|entry| {
-            if share_of(entry.stream) == *first {
-                let sum = left.entry(entry.stream).or_insert(Digest::NOTHING);
-                *sum = sum.minus(entry.digest);
-            }
-        })
-        .await?;
-        left.retain(|_, sum| *sum != Digest::NOTHING);
-        let mut streams: Vec<StreamId> = left.into_keys().collect();
-        streams.sort_unstable();
+        let streams = self.streams_indexed_otherwise(*first).await?;
+        if streams.is_empty() {
+            report.is_indexed_otherwise(|| {
+                "the index of events differed, and did not when it was looked at again: compare once more".to_owned()
+            });
+        }
         for stream in streams {
-            report.differs(|| format!("{stream}: the index of its events differs"));
+            report.is_indexed_otherwise(|| format!("{stream}: the index of its events differs"));
         }
         let more = differing.len() - 1;
         if more > 0 {
-            report.differs(|| {
+            report.is_indexed_otherwise(|| {
                 format!(
                     "the index of events differs in {more} more of {SHARES} shares of the streams"
                 )
@@ -256,19 +293,47 @@ impl<M: ReadModel> Comparison<'_, M> {
         Ok(())
     }
 
-    /// Hands out what is kept of the events before the checkpoint.
-    async fn scan_entries(&self, mut each: impl FnMut(Entry) + Send) -> anyhow::Result<()> {
-        let is_before = |entry: &Entry| {
-            let partition = partition_of(entry.stream.to_string().as_bytes(), self.log.partitions);
-            let end = self.checkpoint.get(&partition).copied();
-            entry.offset < end.unwrap_or(0)
-        };
-        let scanned = self.model.scan_entries(self.generation, |entry| {
-            if is_before(&entry) {
-                each(entry);
+    /// The streams of a share of which something else is kept than there is to keep.
+    async fn streams_indexed_otherwise(&self, share: usize) -> anyhow::Result<Vec<StreamId>> {
+        // What the log says, less what is kept: of a stream that does not differ nothing is left.
+        let mut left: HashMap<StreamId, Digest> = HashMap::new();
+        let whole = Part::whole(self.log.partitions);
+        let read = self.read(whole, self.checkpoint, |_, fact| {
+            if let Some(entry) = M::entry_of(fact).filter(|entry| share_of(entry.stream) == share) {
+                let sum = left.entry(entry.stream).or_insert(Digest::NOTHING);
+                *sum = sum.plus(entry.digest);
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        read.await?;
+        let scanned = self.scan_entries(|partition, entry| {
+            if share_of(entry.stream) == share && self.is_before_checkpoint(partition, &entry) {
+                let sum = left.entry(entry.stream).or_insert(Digest::NOTHING);
+                *sum = sum.minus(entry.digest);
             }
         });
+        scanned.await?;
+        left.retain(|_, sum| *sum != Digest::NOTHING);
+        let mut streams: Vec<StreamId> = left.into_keys().collect();
+        streams.sort_unstable();
+        Ok(streams)
+    }
+
+    /// Hands out what is kept of every event, with the partition that its stream is in.
+    async fn scan_entries(&self, mut each: impl FnMut(u16, Entry) + Send) -> anyhow::Result<()> {
+        let scanned = self.model.scan_entries(self.generation, |entry| {
+            let key = entry.stream.to_string();
+            each(partition_of(key.as_bytes(), self.log.partitions), entry);
+        });
         Ok(scanned.await?)
+    }
+
+    fn is_before_checkpoint(&self, partition: u16, entry: &Entry) -> bool {
+        entry.offset < self.checkpoint.get(&partition).copied().unwrap_or(0)
+    }
+
+    async fn log_ends(&self) -> Result<Positions, LogError> {
+        ask(|| end_positions(&self.log.kafka, M::MODEL.topic())).await
     }
 
     fn partitions(&self, part: Part) -> Partitions {
@@ -281,7 +346,8 @@ impl<M: ReadModel> Comparison<'_, M> {
         from: Positions,
         extent: Extent,
     ) -> Result<Source<EventOf<M>>, LogError> {
-        Source::open(self.log, M::MODEL.topic(), from, extent, self.aside.clone()).await
+        let (topic, aside) = (M::MODEL.topic(), &self.aside);
+        ask(|| Source::open(self.log, topic, from.clone(), extent.clone(), aside.clone())).await
     }
 
     /// Folds on from the checkpoint until every state that is ahead of it has been met at its own version.
@@ -292,7 +358,7 @@ impl<M: ReadModel> Comparison<'_, M> {
         mut states: HashMap<StreamId, M::Digest>,
         mut ahead: HashMap<StreamId, M::Digest>,
     ) -> anyhow::Result<u64> {
-        let ends = end_positions(&self.log.kafka, M::MODEL.topic()).await?;
+        let ends = self.log_ends().await?;
         let mut ends = only(part, &ends);
         let extent = Extent::TailOf(self.partitions(part));
         let mut events = 0;

@@ -32,8 +32,7 @@ def taken(port):
     """
     with socket.socket() as connection:
         connection.settimeout(PROBE_WITHIN_S)
-        connected = connection.connect_ex(("127.0.0.1", port)) == 0
-        return connected and connection.getsockname() != connection.getpeername()
+        return connection.connect_ex(("127.0.0.1", port)) == 0 and connection.getsockname() != ("127.0.0.1", port)
 
 
 def kafka(port):

@@ -30,6 +30,7 @@ pub mod postbox;
 pub mod prometheus;
 pub mod promql;
 pub mod proxied;
+pub mod refusing;
 pub mod searched;
 pub mod stack;
 pub mod stranger;

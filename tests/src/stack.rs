@@ -17,6 +17,7 @@ use crate::{
     http::call,
     people::{self, User},
     postbox::mend_providers,
+    refusing,
 };
 
 /// After a fault ends, service is back within this time.
@@ -94,6 +95,7 @@ pub async fn mend() {
     for added in ["command-api-2", "command-api-3"] {
         stack(&["stop", added]).await;
     }
+    refusing::take_writes().await;
     mend_providers().await;
     for base in [
         environment::command_url(),
@@ -228,6 +230,9 @@ pub async fn memory_of(name: &str) -> u64 {
 pub struct OwnProcess {
     name: String,
     child: Child,
+    log: PathBuf,
+    /// How long the log was when it was started.
+    said_before: usize,
 }
 
 impl OwnProcess {
@@ -238,12 +243,13 @@ impl OwnProcess {
         arguments: &[&str],
         settings: &[(&str, &str)],
     ) -> Self {
-        let log = environment::home().join("logs").join(format!("{name}.log"));
+        let path = environment::home().join("logs").join(format!("{name}.log"));
         let log = File::options()
             .create(true)
             .append(true)
-            .open(log)
+            .open(&path)
             .expect("a log file");
+        let said_before = std::fs::read(&path).expect("the log").len();
         let child = Command::new(binary(program))
             .args(arguments)
             .envs(current_environment().await)
@@ -256,6 +262,8 @@ impl OwnProcess {
         Self {
             name: name.to_owned(),
             child,
+            log: path,
+            said_before,
         }
     }
 
@@ -280,6 +288,20 @@ impl OwnProcess {
         {
             Some(_) => Ok(()),
             None => Err("it runs".to_owned()),
+        })
+        .await;
+    }
+
+    /// Waits until it says something.
+    pub async fn says(&self, what: &str, within: Duration) {
+        let looked = format!("{} to say {what:?}", self.name);
+        eventually(&looked, within, async || {
+            let said = std::fs::read(&self.log).expect("the log");
+            let said = String::from_utf8_lossy(said.get(self.said_before..).unwrap_or_default());
+            match said.contains(what) {
+                true => Ok(()),
+                false => Err(said.into_owned()),
+            }
         })
         .await;
     }

@@ -230,6 +230,18 @@ pub(super) async fn swap(
     let schema = &store.names.schema;
     let mut tx = store.pool.begin().await?;
     structure_lock(&mut tx).await?;
+    // First what others may have to be waited for: meanwhile nobody waits for anything but the view.
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {schema}.live_generations WHERE model = $1 AND version > $2)"
+    );
+    let (shows_a_later_version,): (bool,) = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(Model::Users.name())
+        .bind(version())
+        .fetch_one(&mut *tx)
+        .await?;
+    if !shows_a_later_version {
+        show(store, &mut tx, to).await?;
+    }
     let sql = format!(
         "UPDATE {schema}.generations SET kept_since = NULL, kept_until = NULL \
          WHERE model = $1 AND generation = $2 AND version = $3 AND dropped_at IS NULL"
@@ -278,7 +290,6 @@ pub(super) async fn swap(
     if (there, swapped) != (1, 1) {
         return Err(StoreError::Gone(Model::Users, to));
     }
-    point_view(store, &mut tx).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -313,7 +324,9 @@ pub(super) async fn drop_generation(
             .execute(&mut *tx)
             .await?;
     }
-    point_view(store, &mut tx).await?;
+    if live_for.is_some() {
+        point_view(store, &mut tx).await?;
+    }
     let sql = format!("DROP TABLE IF EXISTS {}", store.table(generation));
     sqlx::query(AssertSqlSafe(sql)).execute(&mut *tx).await?;
     tx.commit().await?;
@@ -407,12 +420,21 @@ async fn point_view(store: &UserStore, tx: &mut PgConnection) -> Result<(), Stor
         .bind(Model::Users.name())
         .fetch_optional(&mut *tx)
         .await?;
-    let Some((live,)) = live else {
-        return Ok(());
-    };
+    match live {
+        Some((live,)) => show(store, tx, Generation(live)).await,
+        None => Ok(()),
+    }
+}
+
+/// Lets the view for other readers show a generation.
+async fn show(
+    store: &UserStore,
+    tx: &mut PgConnection,
+    generation: Generation,
+) -> Result<(), StoreError> {
     let (view, table) = (
         format!("{}.users", store.names.view_schema),
-        store.table(Generation(live)),
+        store.table(generation),
     );
     // Another version's may have other columns; only then it is made anew, without what was granted on it.
     sqlx::raw_sql(AssertSqlSafe(format!(

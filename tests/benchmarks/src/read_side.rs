@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{http::Connection, people::Person, statistics::Latencies};
 
 /// How long the read side may take for everything that was written.
-const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1_800);
+pub const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1_800);
 const NOT_YET_CONSISTENT: u16 = 503;
 
 /// Single orders, one after another.

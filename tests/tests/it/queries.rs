@@ -4,17 +4,16 @@ use std::time::{Duration, Instant};
 
 use end_to_end::{
     alone, beside_others,
-    environment::{query_url, variable},
+    environment::query_url,
     eventually,
     http::{Answer, call},
     orders::{order_of, order_request},
     people::{User, registered_user},
-    stack::{BACK_WITHIN, live, read_models_equal_the_log, ready, stack},
+    refusing::{REFUSALS, refuse_writes, take_writes},
+    stack::{BACK_WITHIN, read_models_equal_the_log, ready, stack},
 };
-use mongodb::bson::{Document, doc};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 const PAIRS: usize = 50;
 
@@ -109,45 +108,13 @@ fn a_point_that_is_not_reached_in_time_is_never_answered_with_something_older() 
     });
 }
 
-/// Makes both databases refuse what the projections write: Postgres as if its disk were full.
-async fn refuse_writes(postgres: &mut PgConnection, orders: &mongodb::Database) {
-    let table = format!("read_model.users_g{}", live("users").await);
-    let refuse = format!(
-        "CREATE FUNCTION read_model.is_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-         RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$; \
-         CREATE TRIGGER is_full BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION read_model.is_full()"
-    );
-    let refuse = sqlx::raw_sql(AssertSqlSafe(refuse)).execute(postgres);
-    refuse.await.expect("a trigger");
-    validate(orders, doc! { "_id": { "$exists": false } }).await;
-}
-
-/// Undoes that.
-async fn take_writes(postgres: &mut PgConnection, orders: &mongodb::Database) {
-    let take = sqlx::raw_sql("DROP FUNCTION read_model.is_full CASCADE").execute(postgres);
-    take.await.expect("no trigger");
-    validate(orders, doc! {}).await;
-}
-
-/// MongoDB takes no orders but such.
-async fn validate(orders: &mongodb::Database, validator: Document) {
-    let name = format!("orders_g{}", live("orders").await);
-    let changed = orders.run_command(doc! { "collMod": name, "validator": validator });
-    changed.await.expect("a validator");
-}
-
 #[test]
 fn databases_that_take_nothing_are_waited_for_and_answer_what_they_have() {
     alone(async {
         let user = registered_user().await;
         let first = user.creates_visibly(&order_request()).await;
         let name = user.query("/users/me").send().await.is(200).text("name");
-        let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
-            .await
-            .expect("Postgres");
-        let client = mongodb::Client::with_uri_str(variable("MONGODB_URI"));
-        let orders = client.await.expect("MongoDB").database("orderlog");
-        refuse_writes(&mut postgres, &orders).await;
+        refuse_writes().await;
 
         let second = user.creates(&order_request()).await;
         let renames = user.command(Method::PATCH, &format!("/users/{}", user.id));
@@ -169,15 +136,14 @@ fn databases_that_take_nothing_are_waited_for_and_answer_what_they_have() {
         eventually("readiness to say why", BACK_WITHIN, async || {
             let ready = call(Method::GET, &query_url(), "/readyz").send().await;
             let said = ready.json().to_string();
-            let says = |what| said.contains(what);
-            match says("No space left on device") && says("Document failed validation") {
+            match REFUSALS.iter().all(|refusal| said.contains(refusal)) {
                 true => Ok(()),
                 false => Err(said),
             }
         })
         .await;
 
-        take_writes(&mut postgres, &orders).await;
+        take_writes().await;
         for (path, token) in &points {
             let call = user.query(path).after(token).header("prefer", "wait=30");
             call.patient().send().await.is(200);

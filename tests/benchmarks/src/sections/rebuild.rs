@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
@@ -16,11 +16,13 @@ use crate::{
     filling,
     goals::{self, Bound, Goal, ratio},
     processes::peak_memory,
+    read_side::CAUGHT_UP_WITHIN,
     statistics::count,
     table::{Table, fine, spread},
 };
 
 const MEMORY_LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
+const LAG_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 /// What a rebuild of this many orders may take.
 const MEMORY_MB_MAX: f64 = 300.0;
 
@@ -70,7 +72,7 @@ pub async fn measure(bench: &mut Bench) -> anyhow::Result<String> {
         filling::fill(bench, *wanted).await?;
         filling::fill_users(bench, *wanted).await?;
         say("the read side follows");
-        bench.caught_up().await?;
+        both_have_caught_up(&bench.binaries).await?;
         let of_both = bench.with_read_side_held(async |bench| {
             Ok([
                 sized(bench, Model::Users).await?,
@@ -277,12 +279,36 @@ fn figures(said: &str) -> Option<Rebuilt> {
     })
 }
 
-/// The table or collection that is live.
-pub(super) fn live_storage(binaries: &Path, model: &str) -> anyhow::Result<String> {
+/// Waits until both read models have everything that is in the log: what is held still then is in the middle of nothing.
+async fn both_have_caught_up(binaries: &Path) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let status = status(binaries)?;
+        let lag = [Model::Users, Model::Orders].map(|model| {
+            let lag = status.pointer(&format!("/{}/lag", model.name()));
+            lag.and_then(Value::as_i64)
+        });
+        if lag == [Some(0), Some(0)] {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < CAUGHT_UP_WITHIN,
+            "the read models are behind: {lag:?}"
+        );
+        tokio::time::sleep(LAG_LOOKED_AT_EVERY).await;
+    }
+}
+
+fn status(binaries: &Path) -> anyhow::Result<Value> {
     let status = Command::new(binaries.join("projections"))
         .args(["status", "--json"])
         .output()?;
-    let status: Value = serde_json::from_slice(&status.stdout)?;
+    Ok(serde_json::from_slice(&status.stdout)?)
+}
+
+/// The table or collection that is live.
+pub(super) fn live_storage(binaries: &Path, model: &str) -> anyhow::Result<String> {
+    let status = status(binaries)?;
     let storage = status.pointer(&format!("/{model}/storage"));
     let storage = storage.and_then(Value::as_str);
     Ok(storage.context("no live generation")?.to_owned())
