@@ -240,7 +240,8 @@ pub(super) async fn swap(
         .fetch_one(&mut *tx)
         .await?;
     if !shows_a_later_version {
-        show(store, &mut tx, to).await?;
+        let shown = show(store, &mut tx, to).await;
+        shown.map_err(|error| gone(error, to))?;
     }
     let sql = format!(
         "UPDATE {schema}.generations SET kept_since = NULL, kept_until = NULL \
