@@ -92,7 +92,11 @@ pub async fn inspect<M: ReadModel>(
     };
     let schemas = Arc::clone(&log.schemas);
     let mut feed = Feed::start_as(&log.kafka, schemas, topic, from, reading).await?;
-    let mut progress = Progress::begin(M::MODEL, generation, &Positions::new(), &only);
+    let mut progress = Progress::begin(
+        format!("{} {generation}", M::MODEL),
+        &Positions::new(),
+        &only,
+    );
     let mut reached = Positions::new();
     while !has_reached(&reached, &only) {
         match feed.next().await? {

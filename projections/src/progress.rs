@@ -7,15 +7,14 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::model::{Generation, Model, Positions};
+use crate::model::Positions;
 
 const PLAIN_LINE_EVERY: Duration = Duration::from_secs(1);
 const TEMPLATE: &str = "{msg} {wide_bar} {percent} %";
 
-/// The progress of filling a generation.
+/// The progress of reading the log for something.
 pub struct Progress {
-    model: Model,
-    generation: Generation,
+    what: String,
     begun: Instant,
     /// How many records had been read when it began.
     before: i64,
@@ -69,13 +68,8 @@ impl std::fmt::Display for Figures {
 }
 
 impl Progress {
-    /// Begins where the generation is.
-    pub fn begin(
-        model: Model,
-        generation: Generation,
-        reached: &Positions,
-        end: &Positions,
-    ) -> Self {
+    /// Begins where it is.
+    pub fn begin(what: String, reached: &Positions, end: &Positions) -> Self {
         let shown = match std::io::stderr().is_terminal() {
             true => Shown::Bar(bar()),
             false => Shown::Lines {
@@ -83,8 +77,7 @@ impl Progress {
             },
         };
         Self {
-            model,
-            generation,
+            what,
             begun: Instant::now(),
             before: done(reached, end),
             shown,
@@ -100,7 +93,7 @@ impl Progress {
         }
         let total = end.values().sum();
         let figures = Figures::of(done(reached, end), total, self.before, self.begun.elapsed());
-        let line = format!("{} {}: {figures}", self.model, self.generation);
+        let line = format!("{}: {figures}", self.what);
         match &self.shown {
             Shown::Bar(bar) => {
                 bar.set_length(total.unsigned_abs());

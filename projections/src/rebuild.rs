@@ -266,7 +266,11 @@ impl<'a, M: ReadModel> Filling<'a, M> {
         let (begun, before) = (Instant::now(), self.follower.events);
         let mut confirmed = begun;
         let generation = self.follower.generation();
-        let mut progress = Progress::begin(M::MODEL, generation, self.follower.positions(), &end);
+        let mut progress = Progress::begin(
+            format!("{} {generation}", M::MODEL),
+            self.follower.positions(),
+            &end,
+        );
         while !has_reached(self.follower.positions(), &end) {
             let gathered = self.follower.gather_patiently().await?;
             match self.follower.apply(gathered).await {

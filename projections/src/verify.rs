@@ -26,7 +26,7 @@ use crate::{
     fold::{Digested, Fact, State, step},
     model::{Generation, Positions, has_reached},
     patience::ask,
-    progress::done,
+    progress::{Progress, done},
     share::Partitions,
     source::{Extent, Gathered, Log, Source, Undecodable},
     store::{EventOf, ReadModel},
@@ -225,7 +225,10 @@ impl<M: ReadModel> Comparison<'_, M> {
         let end = |partition| until.get(&partition).copied().unwrap_or(0);
         let extent = Extent::WholeOf(self.partitions(part));
         let mut source = self.source(Positions::new(), extent).await?;
+        let what = format!("{} {}, comparing{part}", M::MODEL, self.generation);
+        let mut progress = Progress::begin(what, source.reached(), until);
         while !has_reached(source.reached(), until) {
+            progress.show(source.reached(), until);
             let Gathered {
                 round, undecodable, ..
             } = source.gather_patiently().await?;

@@ -1,6 +1,9 @@
 //! A comparison in parts, where the hashes of all streams would be too many for the memory.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::{
+    fmt,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+};
 
 use events::{ids::StreamId, partition::partition_of};
 
@@ -73,6 +76,16 @@ impl Part {
     pub fn more(self, done: u64, all: u64) -> u64 {
         let wanted = self.of.saturating_mul(all).div_ceil(done.max(1));
         wanted.clamp(self.of * 2, self.of * PARTS_TIMES_MAX)
+    }
+}
+
+impl fmt::Display for Part {
+    /// Nothing, where there is only one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of {
+            0 | 1 => Ok(()),
+            of => write!(f, " part {} of {of}", self.number + 1),
+        }
     }
 }
 
