@@ -7,16 +7,21 @@ use end_to_end::{
     alone,
     environment::{kafka, variable},
     kafka_proxy::{KafkaProxy, Kind, Rule},
-    orders::order_request,
+    orders::{full_order, order_request},
     people::registered_user,
     stack::{OwnProcess, live, read_models_equal_the_log, run},
+    workload::Workload,
 };
 use event_log::topics::partition_count;
 use events::partition::partition_of;
-use mongodb::bson::{Document, doc};
+use futures_util::TryStreamExt;
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+const CLIENTS: usize = 4;
+/// Commands before rebuilds are compared.
+const COMMANDS: usize = 200;
 /// An offset that no test brings the log to.
 const BEYOND_THE_LOG: i64 = 1_000_000_000;
 /// Until a reader that gets nothing asks Kafka why, twice, and gives up.
@@ -150,6 +155,51 @@ fn an_index_of_events_that_is_not_as_the_log_says_is_found() {
             assert_eq!(one.expect("deleted").deleted_count, 1);
         }
         read_models_equal_the_log().await;
+    });
+}
+
+/// Everything that the live generations hold, as it is stored: rows, documents, and the index of events.
+async fn stored() -> (Vec<String>, Vec<Vec<u8>>) {
+    let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
+        .await
+        .expect("Postgres");
+    let table = format!("read_model.users_g{}", live("users").await);
+    let rows = format!("SELECT row::text FROM {table} AS row ORDER BY user_id");
+    let rows = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_all(&mut postgres);
+    let (database, generation) = (orders_database().await, live("orders").await);
+    let mut documents = Vec::new();
+    for name in ["orders", "order_events"] {
+        let collection = database.collection::<RawDocumentBuf>(&format!("{name}_g{generation}"));
+        let found = collection.find(doc! {}).sort(doc! { "_id": 1 }).await;
+        let found: Vec<RawDocumentBuf> = found
+            .expect("documents")
+            .try_collect()
+            .await
+            .expect("documents");
+        assert!(!found.is_empty(), "{name}");
+        documents.extend(found.into_iter().map(RawDocumentBuf::into_bytes));
+    }
+    (rows.await.expect("rows"), documents)
+}
+
+#[test]
+fn what_was_followed_and_two_rebuilds_are_equal_to_the_byte() {
+    alone(async {
+        let workload = Workload::start(CLIENTS).await;
+        workload.acknowledges(COMMANDS).await;
+        workload.end().await.nothing_is_lost_or_doubled().await;
+        let user = registered_user().await;
+        user.creates_visibly(&full_order()).await;
+        let (followed, generation) = (stored().await, live("orders").await);
+        for _ in 0..2 {
+            for model in ["users", "orders"] {
+                let (done, printed) = run("projections", &["rebuild", model]).await;
+                assert!(done, "{printed}");
+            }
+            let rebuilt = stored().await;
+            assert!(followed == rebuilt, "what is stored differs");
+        }
+        assert!(live("orders").await > generation + 1);
     });
 }
 
