@@ -30,6 +30,7 @@ use runtime::{
     grpc::Side,
     health::Health,
     http::Listener,
+    one_line::one_line,
     postgres,
     reload::Hangups,
     retry::until_ready,
@@ -71,8 +72,9 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "ended by a failure");
-            eprintln!("{SERVICE}: {error:#}");
+            let error = one_line(error.chain());
+            tracing::error!(error, "ended by a failure");
+            eprintln!("{SERVICE}: {error}");
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,7 @@ use projections::{
     operate,
     settings::{Cli, Command},
 };
+use runtime::one_line::one_line;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -27,7 +28,7 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("projections: {error:#}");
+            eprintln!("projections: {}", one_line(error.chain()));
             ExitCode::FAILURE
         }
     }

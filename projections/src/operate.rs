@@ -327,7 +327,10 @@ async fn log(places: &Places) -> anyhow::Result<Log> {
         .ok();
     let kafka = places.kafka.clone();
     let schemas = schemas(&kafka).await?;
-    let partitions = partition_count(&kafka).await?;
+    let servers = &kafka.kafka_bootstrap_servers;
+    let partitions = partition_count(&kafka).await.with_context(|| {
+        format!("asking Kafka at {servers} (KAFKA_BOOTSTRAP_SERVERS), which must run")
+    })?;
     Ok(Log {
         kafka,
         schemas,

@@ -10,6 +10,7 @@ pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod json;
+pub mod one_line;
 pub mod openapi;
 pub mod postgres;
 pub mod problem;
