@@ -10,6 +10,7 @@
 
 pub mod checker;
 pub mod client;
+pub mod databases;
 pub mod described;
 pub mod doors;
 pub mod environment;

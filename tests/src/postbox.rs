@@ -7,9 +7,10 @@ use std::{
 
 use reqwest::Method;
 use serde_json::Value;
-use sqlx::{Connection, PgConnection};
 
-use crate::{environment, eventually, http::call, people::User, stack::BACK_WITHIN};
+use crate::{
+    databases::postgres, environment, eventually, http::call, people::User, stack::BACK_WITHIN,
+};
 
 /// Longest that a notification may take when nothing is broken.
 pub const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
@@ -104,9 +105,7 @@ pub struct LedgerRow {
 
 /// The ledger's rows about a user.
 pub async fn ledger_of(user_id: &str) -> Vec<LedgerRow> {
-    let mut postgres = PgConnection::connect(&environment::variable("DATABASE_URL"))
-        .await
-        .expect("Postgres");
+    let mut postgres = postgres().await;
     sqlx::query_as(
         "SELECT event_id, channel, status, provider, unknown_outcomes FROM notifier.ledger
          WHERE recipient = $1::uuid ORDER BY id",

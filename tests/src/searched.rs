@@ -4,9 +4,12 @@ use base64::{Engine, engine::general_purpose};
 use futures_util::StreamExt;
 use memchr::memmem;
 use mongodb::bson::RawDocumentBuf;
-use sqlx::{Connection, PgConnection};
 
-use crate::{environment, log::raw_log};
+use crate::{
+    databases::{orders_database, postgres},
+    environment,
+    log::raw_log,
+};
 
 /// Some bytes, and where they were found.
 pub struct Kept {
@@ -39,9 +42,7 @@ pub async fn in_kafka() -> Vec<Kept> {
 
 /// Every table of the database, in Postgres' own binary form, where texts and `bytea` stand as they are.
 pub async fn in_postgres() -> Vec<Kept> {
-    let mut postgres = PgConnection::connect(&environment::variable("DATABASE_URL"))
-        .await
-        .expect("Postgres");
+    let mut postgres = postgres().await;
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
          WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
@@ -67,10 +68,7 @@ pub async fn in_postgres() -> Vec<Kept> {
 
 /// Every document of every collection.
 pub async fn in_mongodb() -> Vec<Kept> {
-    let client = mongodb::Client::with_uri_str(environment::variable("MONGODB_URI"))
-        .await
-        .expect("MongoDB");
-    let database = client.database("orderlog");
+    let database = orders_database().await;
     let mut kept = Vec::new();
     for name in database.list_collection_names().await.expect("collections") {
         let collection = database.collection::<RawDocumentBuf>(&name);

@@ -1,10 +1,9 @@
 //! What a read model keeps of each event, beside the states of streams. There is more of it than memory, so it is compared by sums of
 //! hashes, one for each share of the streams; only a share that differs is looked at stream by stream.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-
 use events::ids::StreamId;
 
+use super::part;
 use crate::digest::Digest;
 
 /// Shares of the streams, by the hash of their ids.
@@ -50,8 +49,7 @@ impl Sums {
 
 /// The share that a stream is in.
 pub fn share_of(stream: StreamId) -> usize {
-    let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(stream);
-    usize::try_from(hash % SHARES as u64).unwrap_or(0)
+    usize::try_from(part::share_of(stream, SHARES as u64)).unwrap_or(0)
 }
 
 #[cfg(test)]

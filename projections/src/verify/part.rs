@@ -53,8 +53,7 @@ impl Part {
         if shares == 1 {
             return true;
         }
-        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(stream);
-        hash % shares == self.number / self.groups()
+        share_of(stream, shares) == self.number / self.groups()
     }
 
     /// All that there are when there are at least `wanted`.
@@ -77,6 +76,11 @@ impl Part {
         let wanted = self.of.saturating_mul(all).div_ceil(done.max(1));
         wanted.clamp(self.of * 2, self.of * PARTS_TIMES_MAX)
     }
+}
+
+/// The share that a stream is in, of so many, by the hash of its id.
+pub fn share_of(stream: StreamId, shares: u64) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::new().hash_one(stream) % shares
 }
 
 impl fmt::Display for Part {

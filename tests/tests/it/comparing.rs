@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use end_to_end::{
     alone,
-    environment::{kafka, variable},
+    databases::{orders_database, postgres},
+    environment::kafka,
     kafka_proxy::{KafkaProxy, Kind, Rule},
     orders::{full_order, order_request},
     people::registered_user,
@@ -17,7 +18,7 @@ use events::partition::partition_of;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::AssertSqlSafe;
 
 const CLIENTS: usize = 4;
 /// Commands before rebuilds are compared.
@@ -45,11 +46,6 @@ async fn differs(model: &str, wanted: &[String]) {
     let found = |what: &str| report[model][what].as_u64().expect("a number");
     let all = found("different") + found("indexed_otherwise");
     assert_eq!(all, wanted.len() as u64, "{printed}");
-}
-
-async fn orders_database() -> mongodb::Database {
-    let client = mongodb::Client::with_uri_str(variable("MONGODB_URI"));
-    client.await.expect("MongoDB").database("orderlog")
 }
 
 #[test]
@@ -85,9 +81,7 @@ fn what_is_not_as_the_log_says_is_found_and_a_rebuild_mends_it() {
         .await;
 
         let generation = live("users").await;
-        let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
-            .await
-            .expect("Postgres");
+        let mut postgres = postgres().await;
         let change = format!(
             "UPDATE read_model.users_g{generation} SET locale = 'xx' WHERE user_id = '{}'",
             user.id
@@ -160,9 +154,7 @@ fn an_index_of_events_that_is_not_as_the_log_says_is_found() {
 
 /// Everything that the live generations hold, as it is stored: rows, documents, and the index of events.
 async fn stored() -> (Vec<String>, Vec<Vec<u8>>) {
-    let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
-        .await
-        .expect("Postgres");
+    let mut postgres = postgres().await;
     let table = format!("read_model.users_g{}", live("users").await);
     let rows = format!("SELECT row::text FROM {table} AS row ORDER BY user_id");
     let rows = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_all(&mut postgres);

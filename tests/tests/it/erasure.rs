@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use end_to_end::{
     alone, beside_others,
-    environment::{self, notifier_url, query_url},
+    databases::postgres,
+    environment::{notifier_url, query_url},
     eventually,
     http::{Answer, Call},
     log::{name, streams_of},
@@ -22,16 +23,9 @@ use events::{Event, Topic, ids::UserId};
 use memchr::memmem;
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
 
 fn erase(who: &User, id: &str) -> Call {
     who.command(Method::DELETE, &format!("/users/{id}"))
-}
-
-async fn postgres() -> PgConnection {
-    PgConnection::connect(&environment::variable("DATABASE_URL"))
-        .await
-        .unwrap()
 }
 
 /// The wrapped data key of a user, while there is one.

@@ -2,7 +2,7 @@
 
 use end_to_end::{
     beside_others,
-    environment::variable,
+    databases::postgres,
     http::{Answer, Call, command},
     log::{name, streams_of},
     people::{
@@ -14,7 +14,6 @@ use end_to_end::{
 use events::{Topic, ids::UserId};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::{Connection, PgConnection};
 
 const NEW: &str = "another correct horse battery";
 
@@ -36,9 +35,7 @@ async fn events_of(user: &User) -> Vec<&'static str> {
 
 /// The hashes that are kept of a user's passwords.
 async fn hashes_of(user: &User) -> Vec<String> {
-    let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
-        .await
-        .unwrap();
+    let mut postgres = postgres().await;
     sqlx::query_scalar("SELECT password_hash FROM identity.credentials WHERE user_id = $1::uuid")
         .bind(&user.id)
         .fetch_all(&mut postgres)

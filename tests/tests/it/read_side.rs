@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use end_to_end::{
     alone, beside_others,
-    environment::{query_url, variable},
+    databases::postgres,
+    environment::query_url,
     eventually,
     grpc::{Service, channel, signed},
     http::Answer,
@@ -377,6 +378,17 @@ async fn operate(arguments: &[&str]) -> String {
     printed
 }
 
+/// Rebuilds once it can be done: whoever was killed keeps his lock until Postgres notices.
+async fn rebuilds_after_all(model: &str) {
+    eventually("a rebuild", BACK_WITHIN, async || {
+        match run("projections", &["rebuild", model]).await {
+            (true, _) => Ok(()),
+            (false, printed) => Err(printed),
+        }
+    })
+    .await;
+}
+
 #[test]
 fn a_rebuild_that_is_killed_anywhere_harms_nobody_and_is_gone_on_with() {
     alone(async {
@@ -390,14 +402,7 @@ fn a_rebuild_that_is_killed_anywhere_harms_nobody_and_is_gone_on_with() {
         }
         assert!(killed > 0, "all were over before they were killed");
         let before = live("orders").await;
-        // Whoever is killed keeps his lock until Postgres notices.
-        eventually("a rebuild", BACK_WITHIN, async || {
-            match run("projections", &["rebuild", "orders"]).await {
-                (true, _) => Ok(()),
-                (false, printed) => Err(printed),
-            }
-        })
-        .await;
+        rebuilds_after_all("orders").await;
         assert!(live("orders").await > before);
         workload.acknowledges(ORDERS).await;
         workload.end().await.nothing_is_lost_or_doubled().await;
@@ -406,9 +411,7 @@ fn a_rebuild_that_is_killed_anywhere_harms_nobody_and_is_gone_on_with() {
 
 /// A connection to Postgres that has begun a transaction with this.
 async fn in_the_way(statement: &'static str) -> PgConnection {
-    let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
-        .await
-        .expect("Postgres");
+    let mut postgres = postgres().await;
     let begins = sqlx::raw_sql("BEGIN").execute(&mut postgres);
     begins.await.expect("a transaction");
     let stands = sqlx::raw_sql(statement).execute(&mut postgres);
@@ -418,9 +421,7 @@ async fn in_the_way(statement: &'static str) -> PgConnection {
 
 /// Waits until as many swaps as that are within the step that `query` begins with.
 async fn swaps_within(query: &str, wanted: i64) {
-    let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
-        .await
-        .expect("Postgres");
+    let mut postgres = postgres().await;
     let what = format!("{wanted} swaps within {query:?}");
     eventually(&what, BACK_WITHIN, async || {
         let found = sqlx::query_scalar(
@@ -437,9 +438,7 @@ async fn swaps_within(query: &str, wanted: i64) {
 
 /// What the view for other readers says that it shows.
 async fn shown() -> String {
-    let mut postgres = PgConnection::connect(&variable("DATABASE_URL"))
-        .await
-        .expect("Postgres");
+    let mut postgres = postgres().await;
     let definition = sqlx::query_scalar("SELECT pg_get_viewdef('public.users')");
     definition.fetch_one(&mut postgres).await.expect("the view")
 }
@@ -472,13 +471,7 @@ fn a_rebuild_that_is_killed_within_its_swap_has_changed_nothing() {
             workload.acknowledges(CLIENTS).await;
             assert_eq!((live("users").await, shown().await), before, "{step}");
         }
-        eventually("a rebuild", BACK_WITHIN, async || {
-            match run("projections", &["rebuild", "users"]).await {
-                (true, _) => Ok(()),
-                (false, printed) => Err(printed),
-            }
-        })
-        .await;
+        rebuilds_after_all("users").await;
         assert!(live("users").await > before.0);
         workload.end().await.nothing_is_lost_or_doubled().await;
     });
